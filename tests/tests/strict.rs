@@ -222,54 +222,42 @@ async fn requests_are_understood_in_one_way_or_refused() {
 }
 
 #[tokio::test]
-async fn characters_that_no_uri_has_are_encoded_in_whatever_request_they_come() {
+async fn characters_that_no_uri_has_are_encoded_in_requests_that_come_together() {
     let app = HttpServer::answering("x").await;
     let gateway = Gateway::kdl(PLAIN).with("@app", app.address()).start().await;
     let first = "GET /1 HTTP/1.1\r\nHost: a\r\n\r\n";
     let second = "POST /2?q={\"a\":1} HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n/?\"<>\"\r\n";
     let third = "GET /<3>?\" HTTP/1.1\r\nHost: a\r\n\r\n";
     let fourth = "GET /4 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-    let all = [first, second, third, fourth].concat();
-    let expected = ["/1", "/2?q={%22a%22:1}", "/%3C3%3E?%22", "/4"];
-    // Together, and cut wherever that makes a difference.
-    let ends = [first.len(), first.len() + second.len()];
-    let cuts = [
-        0,
-        10,
-        ends[0] + 9,
-        ends[0] + 13,
-        ends[1] - 4,
-        ends[1] + 1,
-        ends[1] + 7,
-        ends[1] + 9,
-    ];
-    for (n, cut) in cuts.into_iter().enumerate() {
+    let rest = [second, third, fourth].concat();
+    for pieces in [vec![[first, &rest].concat()], vec![first.to_owned(), rest.clone()]] {
+        let before = app.requests().len();
         let mut client = gateway.connect("web").await;
-        client.send(&all[..cut]).await;
-        if cut > ends[0] {
-            // What follows comes in another read.
-            assert_eq!(client.response().await.status, 200);
+        for (n, piece) in pieces.iter().enumerate() {
+            if n > 0 {
+                // It comes in another read.
+                assert_eq!(client.response().await.status, 200);
+            }
+            client.send(piece).await;
         }
-        client.send(&all[cut..]).await;
-        for _ in usize::from(cut > ends[0])..expected.len() {
-            assert_eq!(client.response().await.status, 200, "cut at {cut}");
+        for _ in pieces.len()..5 {
+            assert_eq!(client.response().await.status, 200, "{pieces:?}");
         }
         client.closed().await;
-        let seen = app.requests().split_off(n * expected.len());
+        let seen = app.requests().split_off(before);
         let targets: Vec<_> = seen.iter().map(|request| &*request.target).collect();
-        assert_eq!(targets, expected, "cut at {cut}");
-        assert_eq!(seen[1].body, b"/?\"<>\"\r\n", "cut at {cut}");
+        assert_eq!(targets, ["/1", "/2?q={%22a%22:1}", "/%3C3%3E?%22", "/4"], "{pieces:?}");
+        assert_eq!(seen[1].body, b"/?\"<>\"\r\n", "{pieces:?}");
     }
 
-    // One that is none is none the second time, and what a server is sent is only what was understood.
+    // One whose target has only begun.
     let mut client = gateway.connect("web").await;
-    client
-        .send(format!("{first}GET /\"?\"\u{e9} HTTP/1.1\r\nHost: a\r\n\r\n{first}"))
-        .await;
+    let (begun, goes_on) = second.split_at("POST /2?q={\"a".len());
+    client.send(format!("{first}{begun}")).await;
     assert_eq!(client.response().await.status, 200);
-    assert_eq!(client.response().await.status, 400);
-    client.closed().await;
-    assert_eq!(app.requests().len(), cuts.len() * expected.len() + 1);
+    client.send(goes_on).await;
+    assert_eq!(client.response().await.status, 200);
+    assert_eq!(app.last().target, "/2?q={%22a%22:1}");
 }
 
 #[tokio::test]

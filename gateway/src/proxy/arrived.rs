@@ -231,7 +231,7 @@ impl Line {
 
 /// Whether this is one head, whole, with CR LF behind each line and nothing behind it, as nearly every read is. Without branches
 /// in between, so that it is done for many bytes at once.
-fn is_one_head(bytes: &[u8]) -> bool {
+pub fn is_one_head(bytes: &[u8]) -> bool {
     let Some(lines) = bytes.strip_suffix(b"\r\n") else {
         return false;
     };

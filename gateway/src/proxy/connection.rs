@@ -57,7 +57,7 @@ pub struct Connection {
     spelling: Cell<Spelling>,
     /// What the first bytes have said so far.
     opening: Cell<Opening>,
-    /// What has come of a connection preface, and behind it; or what is read again.
+    /// What has come of a connection preface, and behind it.
     said: RefCell<Vec<u8>>,
     /// It has to end after what is under way.
     closes: Cell<bool>,
@@ -151,19 +151,6 @@ impl Connection {
     fn swallow(&self, bufs: &[io::IoSlice<'_>]) -> usize {
         self.is_held_open.set(true);
         bufs.iter().map(|buf| buf.len()).sum()
-    }
-
-    /// Whether hyper could not read what came, said so, and nobody has heard it: whoever serves the connection may go on with it.
-    pub fn is_unheard(&self) -> bool {
-        self.is_silent() && self.is_held_open.get()
-    }
-
-    /// These bytes are read before what comes, as if hyper had said nothing.
-    pub fn hear_again(&self, bytes: Vec<u8>) {
-        self.is_held_open.set(false);
-        self.spelling.set(Spelling::default());
-        *self.said.borrow_mut() = bytes;
-        self.opening.set(Opening::Again);
     }
 
     /// The response that is about to begin is the last on this connection, and the request has come whole.
@@ -453,7 +440,7 @@ impl Connection {
         self.poll_discard(cx)
     }
 
-    /// Reads what is there to be [read again](Self::hear_again), or while it is not known yet what the client speaks. What may be the connection preface is kept back; once it has
+    /// Reads while it is not known yet what the client speaks. What may be the connection preface is kept back; once it has
     /// come whole, nothing more is read here.
     #[cold]
     fn poll_first(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -461,16 +448,6 @@ impl Connection {
             return Poll::Pending;
         }
         let mut said = self.said.borrow_mut();
-        if self.opening.get() == Opening::Again {
-            let again = said.len().min(buf.remaining());
-            buf.put_slice(&said[..again]);
-            said.drain(..again);
-            if said.is_empty() {
-                *said = Vec::new();
-                self.opening.set(Opening::Known);
-            }
-            return Poll::Ready(Ok(()));
-        }
         let before = buf.filled().len();
         loop {
             // Room is left to give back what was kept.
@@ -550,8 +527,6 @@ enum Opening {
     Listening,
     /// HTTP/2: its connection preface has come.
     Preface,
-    /// HTTP/1, some of which is read again.
-    Again,
 }
 
 /// What a connection of HTTP/2 begins with (RFC 9113, section 3.4).

@@ -24,7 +24,6 @@ use super::local::Local;
 use super::newcomer::Newcomer;
 use super::refused::{self, Refusal};
 use super::request;
-use super::spelling::Spelling;
 use super::turns::{self, Late, Phase};
 use super::upgrade::{Switch, Tunnel};
 use crate::accepted::Accepted;
@@ -50,13 +49,10 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, accepted: Accepted
     let switch = Switch::default();
     let ended = match is_http2 {
         true => Box::pin(http2::run(&seat, &connection, Bytes::new())).await,
-        false => loop {
-            match run(&seat, &client, &switch).await {
-                End::Again => {}
-                // Boxed: most connections have no room for it to keep.
-                End::Preface => break Box::pin(http2::run(&seat, &connection, connection.take_said())).await,
-                end => break end,
-            }
+        false => match run(&seat, &client, &switch).await {
+            // Boxed: most connections have no room for it to keep.
+            End::Preface => Box::pin(http2::run(&seat, &connection, connection.take_said())).await,
+            end => end,
         },
     };
     let (local, frontend) = seat.0.into_inner();
@@ -69,7 +65,7 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, accepted: Accepted
         // TLS has a goodbye of its own, without which the end might be anybody's (RFC 8446, section 6.1). Not in the middle of a
         // response, which would pass for whole then.
         End::Silent if !connection.is_plain() && client.turns.late() == Some(Late::KeepAlive) => connection.end(),
-        End::Done | End::Silent | End::Preface | End::Again => {}
+        End::Done | End::Silent | End::Preface => {}
         // Boxed, as below.
         End::Cut => Box::pin(connection.last_word(&[], refused::LAST_WORD)).await,
         End::Switched(tunnel, early) => {
@@ -131,8 +127,6 @@ pub(super) enum End {
     SlowHead,
     /// What the client has begun with is the connection preface of HTTP/2.
     Preface,
-    /// It goes on with a head that can be read now.
-    Again,
     /// The client broke the rules of HTTP/2; the library has said so to it.
     Protocol,
     /// The client had too much of something, and was told so.
@@ -273,25 +267,9 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
         (End::Done, Some(tunnel)) => End::Switched(tunnel, unread),
         // Behind content of a known length, often only what was left to read tells that a head had begun.
         (End::Silent, _) if turns.late() == Some(Late::KeepAlive) && !turns::is_line_ends(&unread) => End::SlowHead,
-        (End::BadHead(refusal), _) if comes_again(client, refusal, &unread) => End::Again,
         (End::BadHead(refusal), _) => End::BadHead(refusal.of_head(&unread, &limits)),
         (ended, _) => ended,
     }
-}
-
-/// Has a head that hyper could not read come again, with its target spelt so that it can. Where it came together with the request before
-/// it, nobody but hyper knows where it begins: what is left of what it has read does so with it.
-fn comes_again(client: &Client, refusal: Refusal, unread: &[u8]) -> bool {
-    if refusal != Refusal::Malformed(refused::BAD_TARGET) || !client.connection.is_unheard() {
-        return false;
-    }
-    // None the second time: what cannot be read then is refused.
-    let (_, odd) = Spelling::Start.follow(unread);
-    if odd > 0 {
-        client.turns.head_comes_again();
-        client.connection.hear_again(Spelling::Start.encode(unread));
-    }
-    odd > 0
 }
 
 /// Who has ended the work on a connection.

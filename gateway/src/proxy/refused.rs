@@ -251,15 +251,12 @@ fn is_version(word: &[u8]) -> bool {
     matches!(word, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
-/// The reason of a target that is none.
-pub(super) const BAD_TARGET: &str = "bad-target";
-
 /// What hyper says of a head that it cannot read. Everything else is no request at all.
 const KNOWN: [(&str, Refusal); 5] = [
     ("header parsed", Refusal::Malformed("bad-header")),
     ("content-length", Refusal::Malformed("bad-length")),
     ("transfer-encoding", Refusal::Malformed("bad-transfer-encoding")),
-    ("URI", Refusal::Malformed(BAD_TARGET)),
+    ("URI", Refusal::Malformed("bad-target")),
     ("version", Refusal::Version),
 ];
 

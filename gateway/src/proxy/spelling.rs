@@ -3,8 +3,10 @@
 //!
 //! RFC 3986 has no place for them, and clients that are no browsers send them all the same, as JSON in a query. HAProxy and nginx
 //! pass them on. Here they are percent-encoded before anybody reads them, so that what rules are asked about is what servers are sent.
-//! That is of HTTP/1.1 alone: the targets of HTTP/2 are read by its library before anybody else can. A head that begins in the middle of a
-//! read, behind the request before it, is found by its library alone: what that could not read is spelt out then, and read again.
+//! That is of HTTP/1.1 alone: the targets of HTTP/2 are read by its library before anybody else can. Of requests that come together with the
+//! one before, it is done as far as it is known for sure where they begin.
+
+use super::arrived::is_one_head;
 
 /// What comes next of a request's first line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,31 +37,54 @@ impl Spelling {
         bytes.iter().fold((false, false), look) == (false, true)
     }
 
-    /// Follows the line through these bytes. What comes next then, and how many of them have to be encoded.
-    pub fn follow(mut self, bytes: &[u8]) -> (Self, usize) {
+    /// Follows lines through these bytes. What comes next then, and how many of them have to be encoded.
+    pub fn follow(mut self, mut bytes: &[u8]) -> (Self, usize) {
         let mut odd = 0;
-        for &byte in bytes {
-            if self == Self::Behind {
-                break;
+        loop {
+            let (request, behind) = self.split(bytes);
+            for &byte in request {
+                if self == Self::Behind {
+                    break;
+                }
+                odd += usize::from(self.refuses(byte));
+                self = self.then(byte);
             }
-            odd += usize::from(self.refuses(byte));
-            self = self.then(byte);
+            if behind.is_empty() {
+                return (self, odd);
+            }
+            self = Self::Start;
+            bytes = behind;
         }
-        (self, odd)
     }
 
     /// These bytes, with what has to be encoded.
-    pub fn encode(mut self, bytes: &[u8]) -> Vec<u8> {
+    pub fn encode(mut self, mut bytes: &[u8]) -> Vec<u8> {
         const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
         let mut encoded = Vec::with_capacity(bytes.len() + 64);
-        for &byte in bytes {
-            match self.refuses(byte) {
-                true => encoded.extend([b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]),
-                false => encoded.push(byte),
+        loop {
+            let (request, behind) = self.split(bytes);
+            for &byte in request {
+                match self.refuses(byte) {
+                    true => encoded.extend([b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]),
+                    false => encoded.push(byte),
+                }
+                self = self.then(byte);
             }
-            self = self.then(byte);
+            if behind.is_empty() {
+                return encoded;
+            }
+            self = Self::Start;
+            bytes = behind;
         }
-        encoded
+    }
+
+    /// Parts these bytes before the next request, where one is known to begin in them.
+    fn split(self, bytes: &[u8]) -> (&[u8], &[u8]) {
+        let next = match self {
+            Self::Start if !is_one_head(bytes) => next_head(bytes),
+            _ => None,
+        };
+        bytes.split_at(next.unwrap_or(bytes.len()))
     }
 
     fn refuses(self, byte: u8) -> bool {
@@ -83,6 +108,47 @@ impl Spelling {
             _ => Self::Behind,
         }
     }
+}
+
+/// Where the next request begins in bytes that begin with one. None where all of them may be its own: its head is not whole or not as it
+/// should be, its content is in chunks, or what comes behind it may be another protocol. The library reads all others in the same way: what
+/// is encoded here is never content.
+fn next_head(bytes: &[u8]) -> Option<usize> {
+    // Line ends in front of it are skipped (RFC 9112, section 2.2).
+    let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'))?;
+    let mut at = start;
+    let mut length = None;
+    loop {
+        let end = bytes[at..].iter().position(|byte| *byte == b'\n')?;
+        let line = bytes[at..at + end].strip_suffix(b"\r")?;
+        let is_first = at == start;
+        at += end + 1;
+        if line.is_empty() {
+            break;
+        }
+        if is_first {
+            if line.starts_with(b"CONNECT ") {
+                return None;
+            }
+            continue;
+        }
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        let is = |known: &str| name.trim_ascii().eq_ignore_ascii_case(known.as_bytes());
+        if is("transfer-encoding") || is("upgrade") {
+            return None;
+        }
+        if is("content-length") {
+            let digits = std::str::from_utf8(value).ok();
+            let digits = digits.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+            let said = digits?.parse::<usize>().ok()?;
+            if length.replace(said).is_some() {
+                return None;
+            }
+        }
+    }
+    let next = at.checked_add(length.unwrap_or_default())?;
+    (next < bytes.len()).then_some(next)
 }
 
 /// RFC 9110, section 5.6.2.
@@ -145,6 +211,48 @@ mod tests {
             " /?\"\r\n",
         ] {
             assert_eq!(encoded(text), text);
+        }
+    }
+
+    #[test]
+    fn requests_that_come_together_are_encoded_each() {
+        let encoded = |text: &str| {
+            let bytes = text.as_bytes();
+            let encoded = Spelling::Start.encode(bytes);
+            let (_, odd) = Spelling::Start.follow(bytes);
+            assert_eq!(encoded.len(), bytes.len() + 2 * odd, "{text:?}");
+            String::from_utf8(encoded).unwrap_or_default()
+        };
+        let post = "POST /1 HTTP/1.1\r\nX: \"<>\"\r\ncontent-length: 10\r\n\r\nGET /?\"\"\r\n";
+        let next = "GET /<2>?\" HTTP/1.1\r\n\r\n";
+        let after = "GET /%3C2%3E?%22 HTTP/1.1\r\n\r\n";
+        for before in [
+            "GET /1 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "\r\nGET /1 HTTP/1.1\r\n\r\n\r\n",
+            post,
+        ] {
+            assert_eq!(
+                encoded(&format!("{before}{next}{before}{next}")),
+                format!("{before}{after}{before}{after}")
+            );
+        }
+        // A head that has begun goes on in the next read.
+        let (state, odd) = Spelling::Start.follow(format!("{post}GET /2?").as_bytes());
+        assert_eq!((state, odd), (Spelling::Query, 0));
+        // What may be content, or anything, is left as it is.
+        for head in [
+            "POST /1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "POST /1 HTTP/1.1\r\nContent-Length: 99\r\n\r\n",
+            "POST /1 HTTP/1.1\r\nContent-Length: +1\r\n\r\n",
+            "POST /1 HTTP/1.1\r\nContent-Length: 0\r\ncontent-length: 0\r\n\r\n",
+            "GET /1 HTTP/1.1\r\nUpgrade: websocket\r\n\r\n",
+            "GET /1 HTTP/1.1\nHost: a\n\n",
+            "GET /1 HTTP/1.1\r\nHost: a\n\r\n",
+            "GET /1 HTTP/1.1\r\nnone\r\n\r\n",
+            "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
+        ] {
+            let text = format!("{head}{next}");
+            assert_eq!(encoded(&text), text);
         }
     }
 }

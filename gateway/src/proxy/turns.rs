@@ -196,11 +196,6 @@ impl Turns {
         }
     }
 
-    /// The head that has begun is read again from its beginning.
-    pub fn head_comes_again(&self) {
-        self.first_byte.set(None);
-    }
-
     /// Whether what comes next begins a head.
     pub fn awaits_head(&self) -> bool {
         match self.phase.get() {
