@@ -11,7 +11,7 @@ use std::net::{SocketAddr, TcpStream as StdStream};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::LazyLock;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, send, sendmsg, shutdown};
@@ -25,6 +25,15 @@ use crate::telemetry::pace::Pace;
 /// A client's connection.
 #[derive(Debug)]
 pub struct Accepted(State);
+
+/// What a client has sent that nobody reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Something.
+    More,
+    /// The end of its half of the connection, or of all of it.
+    End,
+}
 
 #[derive(Debug)]
 enum State {
@@ -99,6 +108,20 @@ impl Accepted {
             State::Watched(stream) => Pin::new(stream).poll_read(cx, buf),
             State::Closed => Poll::Ready(Ok(())),
         }
+    }
+
+    /// Whether its end has come, asked where nobody reads. Whoever calls is woken when there is something to read; while that is there,
+    /// nobody is told of an end behind it, and it is [`Next::More`]. Of what nobody watches, and of TLS, nothing is known.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        let State::Watched(Stream::Plain(tcp)) = &mut self.0 else {
+            return Poll::Pending;
+        };
+        let mut byte = [MaybeUninit::uninit()];
+        let looked = ready!(tcp.poll_peek(cx, &mut ReadBuf::uninit(&mut byte)));
+        Poll::Ready(match looked {
+            Ok(1..) => Next::More,
+            Ok(0) | Err(_) => Next::End,
+        })
     }
 
     /// Has it watched, and wakes whoever calls when it can be read: by what comes from now on as by what is there already.

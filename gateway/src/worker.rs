@@ -347,7 +347,7 @@ fn admit(local: &Rc<Local>, frontend: &Arc<Frontend>) -> Option<Admit> {
 
 /// How connections of a bind begin.
 fn opening(frontend: &Frontend, bind: usize) -> Opening {
-    let timeouts = frontend.config.timeouts;
+    let timeouts = &frontend.config.timeouts;
     match &frontend.tls[bind] {
         Some(tls) => Opening::Tls {
             termination: tls.clone(),

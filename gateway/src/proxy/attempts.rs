@@ -24,8 +24,8 @@ pub struct Attempts {
     replays: usize,
     /// That it counts as one that is sent again, until it is over.
     resending: Option<Resending>,
-    /// A server that is tried again, with the place that it was tried with.
-    again: Option<(usize, Session)>,
+    /// A server that is tried again, with the place that it was tried with. Boxed: few are.
+    again: Option<Box<(usize, Session)>>,
 }
 
 impl Attempts {
@@ -48,7 +48,7 @@ impl Attempts {
     /// The server of the next attempt.
     pub fn take(&mut self, local: &Local) -> Take {
         let taken = match self.again.take() {
-            Some((server, session)) => Take::Server(server, session),
+            Some(again) => Take::Server(again.0, again.1),
             None => self.take_any(local),
         };
         if let Take::Server(server, _) = &taken {
@@ -76,7 +76,7 @@ impl Attempts {
 
     /// The next attempt is made at the same server, at the place that is held there.
     pub fn stay(&mut self, server: usize, session: Session) {
-        self.again = Some((server, session));
+        self.again = Some(Box::new((server, session)));
     }
 
     /// Waits for a server to have room, after [`Take::Full`]. Who belongs to one waits for that; when the wait was in vain, and

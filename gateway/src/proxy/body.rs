@@ -22,8 +22,8 @@ use crate::config::RequestLimits;
 pub struct RequestBody {
     /// What was taken of it and not sent; it goes first. Boxed: hardly any request comes to that.
     unsent: Option<Box<Bytes>>,
-    /// None when there is no body, or when it has ended.
-    incoming: Option<Content>,
+    /// None when there is no body, or when it has ended. Boxed: most requests have none, and wait with room for it.
+    incoming: Option<Box<Content>>,
     client: Rc<Client>,
     /// Bytes that may still come.
     allowance: u64,
@@ -98,12 +98,11 @@ impl RequestBody {
     /// A client's body, with bounds on its length. A body that says its length, and says too much, is refused by the
     /// caller before. Behind it stand none of the frontend's own fields.
     pub fn new(
-        incoming: Content,
+        incoming: Option<Box<Content>>,
         client: &Rc<Client>,
         limits: &RequestLimits,
         own_fields: Option<&Arc<[HeaderName]>>,
     ) -> Self {
-        let incoming = (!incoming.is_end_stream()).then_some(incoming);
         if incoming.is_some() {
             client.turns.body_begins();
         }
@@ -146,8 +145,8 @@ impl RequestBody {
     pub fn keep(&mut self, most: usize) -> KeptBody {
         let incoming = self.incoming.take_if(|_| self.filters.is_none());
         let keeping = incoming.map(|content| {
-            let (kept, keeping) = Keeping::begin(content, most);
-            self.incoming = Some(Content::Kept(Box::new(kept)));
+            let (kept, keeping) = Keeping::begin(*content, most);
+            self.incoming = Some(Box::new(Content::Kept(Box::new(kept))));
             keeping
         });
         KeptBody {
@@ -341,7 +340,7 @@ impl KeptBody {
             return Some(RequestBody::empty(client));
         };
         Some(RequestBody {
-            incoming: Some(Content::Kept(Box::new(keeping.again()?))),
+            incoming: Some(Box::new(Content::Kept(Box::new(keeping.again()?)))),
             allowance: self.allowance,
             most_unread: self.most_unread,
             is_awaited: self.is_awaited,

@@ -37,16 +37,16 @@ pub struct Client {
 
 impl Client {
     /// A client whose first request is awaited from now on.
-    pub fn new(connection: &Rc<Connection>, timeouts: ClientTimeouts) -> Rc<Self> {
+    pub fn new(connection: &Rc<Connection>, timeouts: &Arc<ClientTimeouts>) -> Rc<Self> {
         Self::with(connection, timeouts, false)
     }
 
     /// A client on a stream, whose one request has come.
-    pub fn on_stream(connection: &Rc<Connection>, timeouts: ClientTimeouts) -> Rc<Self> {
+    pub fn on_stream(connection: &Rc<Connection>, timeouts: &Arc<ClientTimeouts>) -> Rc<Self> {
         Self::with(connection, timeouts, true)
     }
 
-    fn with(connection: &Rc<Connection>, timeouts: ClientTimeouts, is_stream: bool) -> Rc<Self> {
+    fn with(connection: &Rc<Connection>, timeouts: &Arc<ClientTimeouts>, is_stream: bool) -> Rc<Self> {
         Rc::new(Self {
             connection: connection.clone(),
             facts: connection.facts.clone(),

@@ -22,7 +22,7 @@ use super::relay::Pipe;
 use super::spelling::Spelling;
 use super::spliced::Moving;
 use super::turns::Clock;
-use crate::accepted::Accepted;
+use crate::accepted::{Accepted, Next};
 use crate::config::{ClientTimeouts, HttpKeepAlive};
 use crate::policy::{ConnectionFacts, KeptByConnection};
 use crate::stream::Stream;
@@ -89,7 +89,7 @@ pub struct Connection {
 
 impl Connection {
     /// Takes over a connection.
-    pub fn new(accepted: Accepted, facts: Arc<ConnectionFacts>, timeouts: ClientTimeouts) -> Rc<Self> {
+    pub fn new(accepted: Accepted, facts: Arc<ConnectionFacts>, timeouts: &ClientTimeouts) -> Rc<Self> {
         Rc::new(Self {
             stream: RefCell::new(accepted),
             looks: Cell::new(false),
@@ -307,6 +307,11 @@ impl Connection {
     /// Whether anybody has waited, since this was last asked, for what the client sends.
     pub fn was_heard(&self) -> bool {
         self.is_heard.replace(false)
+    }
+
+    /// What the client has sent [that nobody reads](Accepted::poll_next).
+    pub fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Next> {
+        self.stream.borrow_mut().poll_next(cx)
     }
 
     /// Writes this before the response of the exchange under way, as soon as everything before it has been written.

@@ -1,6 +1,5 @@
-//! Clients that leave while nobody reads from them. hyper looks for the end of a connection whose request is being served, but not
-//! once anything stands behind that request: it reads no more then, and whoever does not read is not told of an end. The system
-//! knows of it all the same.
+//! Clients that leave while nobody reads from them. Whoever serves a request looks for the end of its connection, and does not see it
+//! once anything stands behind that request: whoever does not read that is not told of an end. The system knows of it all the same.
 
 use std::future::pending;
 use std::io;

@@ -26,7 +26,7 @@ use super::refused::{self, Refusal};
 use super::request;
 use super::turns::{self, Late, Phase};
 use super::upgrade::{Switch, Tunnel};
-use crate::accepted::Accepted;
+use crate::accepted::{Accepted, Next};
 use crate::config::Mode;
 use crate::policy::ConnectionFacts;
 use crate::snapshot::Frontend;
@@ -34,7 +34,7 @@ use crate::snapshot::Frontend;
 /// Serves a connection until it ends.
 pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, accepted: Accepted, facts: Arc<ConnectionFacts>) {
     let agreed = facts.tls.as_ref().map(|tls| tls.alpn.as_deref() == Some(b"h2"));
-    let connection = Connection::new(accepted, facts, frontend.config.timeouts);
+    let connection = Connection::new(accepted, facts, &frontend.config.timeouts);
     connection.limit(frontend.config.http_keep_alive);
     if connection.facts.is_http_for_tls() {
         return Box::pin(refuse_plain(&local, &frontend, &connection)).await;
@@ -43,7 +43,7 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, accepted: Accepted
     if agreed.is_none() && frontend.config.http2.enabled {
         connection.listen_for_preface();
     }
-    let client = Client::new(&connection, frontend.config.timeouts);
+    let client = Client::new(&connection, &frontend.config.timeouts);
     // From here on the connection holds the newest configuration that it has met, not the one it was accepted under.
     let seat = Seat(RefCell::new((local, frontend)));
     let switch = Switch::default();
@@ -95,7 +95,7 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, accepted: Accepted
 
 /// Answers a client that speaks HTTP where TLS has to begin. What it has asked is not looked at: it is not known to be whole.
 async fn refuse_plain(local: &Rc<Local>, frontend: &Arc<Frontend>, connection: &Rc<Connection>) {
-    let client = Client::new(connection, frontend.config.timeouts);
+    let client = Client::new(connection, &frontend.config.timeouts);
     refused::answer(local, frontend, &client, Refusal::PlainHttp).await;
     let (read, written) = connection.take_traffic();
     frontend.metrics.bytes(read, written);
@@ -141,10 +141,17 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
     let mut builder = http1::Builder::new();
     builder
         .header_read_timeout(None)
-        .max_headers(limits.headers)
         .max_header_size(limits.head)
         // A head may be as long as its limit, and the buffer has to hold it; hyper wants 8 KiB at least.
         .max_buf_size((limits.head + READ_AHEAD).max(MIN_BUFFER));
+    // Of a plain connection the end is seen without reading. For that hyper would get another buffer with each request, as the one before
+    // holds what has come of it.
+    let is_plain = client.connection.is_plain();
+    builder.half_close(is_plain);
+    // Where hyper is told a number, even its own, it clears the room for as many fields before each head, twice.
+    if limits.headers != HYPERS_HEADERS {
+        builder.max_headers(limits.headers);
+    }
     let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
         let (local, frontend) = seat.current(&client.connection);
         client.connection.request_comes(!request.body().is_end_stream());
@@ -202,12 +209,23 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
                 if !std::mem::replace(&mut watches_drain, true) && drained.as_mut().poll(cx).is_ready() {
                     continue;
                 }
-                if !turns.has_whole_request() {
+                let has_left = if !turns.has_whole_request() {
                     hangup = Hangup::default();
-                } else if !is_heard
-                    && let Ok(stream) = client.connection.stream()
-                    && hangup.poll(cx, stream.tcp()).is_ready()
-                {
+                    false
+                } else if is_heard {
+                    false
+                } else {
+                    match client.connection.poll_next(cx) {
+                        Poll::Pending if is_plain => false,
+                        Poll::Ready(Next::End) => true,
+                        // Nobody is told of an end behind what is not read, nor with TLS where hyper does not read either.
+                        Poll::Ready(Next::More) | Poll::Pending => {
+                            let stream = client.connection.stream();
+                            stream.is_ok_and(|stream| hangup.poll(cx, stream.tcp()).is_ready())
+                        }
+                    }
+                };
+                if has_left {
                     // What the connection was to become, nobody is there for.
                     drop(switch.take());
                     return Poll::Ready(Over::Here(End::Done));
@@ -337,6 +355,9 @@ impl Seat {
 
 /// Room in the read buffer beyond the longest head, so that a body or the next request is read in few calls.
 const READ_AHEAD: usize = 48 * 1024;
+
+/// Fields of a head beyond which hyper takes none by itself.
+const HYPERS_HEADERS: usize = 100;
 
 /// hyper's own lower bound.
 const MIN_BUFFER: usize = 8 * 1024;

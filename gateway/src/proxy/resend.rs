@@ -17,18 +17,18 @@ use super::error::ProxyError;
 use super::lease::Lease;
 use super::local::Local;
 use super::record::Record;
+use super::scene::Scene;
 use super::upstream::{self, is_repeatable};
-use crate::backend::{Admitted, Backend, PickKey};
+use crate::backend::{Admitted, Backend};
 use crate::config::{GrpcStatuses, RetryOn, Reuse};
 use crate::telemetry::grpc::GrpcStatus;
 
 /// Sends a request to a server of the backend and waits for the head of its response, as often as the backend says.
 pub async fn send(
-    local: &Rc<Local>,
-    client: &Rc<Client>,
+    scene: &Scene<'_>,
     record: &mut Record,
     backend: &Arc<Backend>,
-    key: PickKey,
+    attempts: &mut Attempts,
     head: &mut request::Parts,
     body: &mut RequestBody,
 ) -> Result<(Response<Content>, Lease), ProxyError> {
@@ -36,15 +36,15 @@ pub async fn send(
         let admitted = Admitted::begin(max, &backend.metrics).ok_or(ProxyError::Overloaded)?;
         record.admit(admitted);
     }
-    let mut attempts = Attempts::new(backend, key);
+    let Scene { local, client, .. } = *scene;
     if matches!(backend.pool.reuse, Reuse::Safe | Reuse::Aggressive) {
         attempts.is_first_request = client.connection.private.is_first_request();
     }
     if MayRepeat::of(head, &backend.retries.on) == MayRepeat::Never {
-        return upstream::send(local, client, record, backend, &mut attempts, head, body).await;
+        return upstream::send(local, client, record, backend, attempts, head, body).await;
     }
     // Boxed: few backends do this.
-    Box::pin(send_again(local, client, record, backend, &mut attempts, head, body)).await
+    Box::pin(send_again(local, client, record, backend, attempts, head, body)).await
 }
 
 /// After what a request is sent again that was sent.

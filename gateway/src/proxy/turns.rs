@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -57,7 +58,8 @@ impl Clock {
 /// Whose turn it is in exchanges that come one after another, and since when.
 #[derive(Debug)]
 pub struct Turns {
-    timeouts: ClientTimeouts,
+    /// Shared: each connection would have them among what it touches with each request.
+    timeouts: Arc<ClientTimeouts>,
     clock: Rc<Clock>,
     phase: Cell<Phase>,
     /// When the first byte of the head that is coming came.
@@ -125,9 +127,9 @@ enum Ending {
 
 impl Turns {
     /// Turns of exchanges the first of which is awaited from now on.
-    pub fn new(timeouts: ClientTimeouts, clock: &Rc<Clock>) -> Self {
+    pub fn new(timeouts: &Arc<ClientTimeouts>, clock: &Rc<Clock>) -> Self {
         Self {
-            timeouts,
+            timeouts: Arc::clone(timeouts),
             clock: clock.clone(),
             phase: Cell::new(Phase::Head(clock.now())),
             first_byte: Cell::new(None),

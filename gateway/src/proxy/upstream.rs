@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body::Body;
 use rustls_pki_types::ServerName;
 
@@ -175,6 +175,10 @@ pub async fn send(
         let kept = (reused && may_repeat && has_body).then(|| body.keep_if_short(backend.retries.buffer));
         let kept = kept.flatten().map(Box::new);
         upstream.connection.begin(head, body);
+        if !has_body {
+            // Let go of while they are at hand: nobody reads them any more, but for a request that is sent again.
+            head.headers = HeaderMap::new();
+        }
         match exchange(&mut upstream.connection, &mut session, client, body).await {
             Ok((response, sending)) => {
                 client.turns.server_moved();
@@ -207,6 +211,10 @@ pub async fn send(
             Err(Sent::Nothing(_) | Sent::Broken | Sent::Refused) => return Err(ProxyError::EmptyResponse),
         }
         client.turns.server_moved();
+        if !has_body {
+            let fields = upstream.connection.begun_fields();
+            head.headers = fields.ok_or(ProxyError::EmptyResponse)?;
+        }
         attempts.stay(server, session);
         // The other kept connections of this server are likely as dead as this one was.
         local.pool(backend).clear(server);

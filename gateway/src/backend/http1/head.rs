@@ -163,6 +163,13 @@ pub(super) fn parse_fields(bytes: &[u8], most: usize) -> Result<HeaderMap, HeadE
     Ok(fields)
 }
 
+/// The fields of a request's head that was [made](encode) here; none when it is not one.
+pub(super) fn fields_of_request(made: &[u8]) -> Option<HeaderMap> {
+    let fields = made.iter().position(|byte| *byte == b'\n')? + 1;
+    let lines = made.iter().filter(|byte| **byte == b'\n').count();
+    parse_fields(&made[fields..], lines).ok()
+}
+
 /// Fields of a response for which there is room, at least. hyper takes the map for the client's next request, to which a few are added beside
 /// the six that browsers send or more: without room for them all of it would be moved.
 const ROOM: usize = 12;

@@ -8,6 +8,7 @@
 mod chunked;
 mod framing;
 mod head;
+mod spare;
 
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -145,13 +146,13 @@ impl Connection {
             false => body.size_hint().exact(),
         };
         self.out.made.clear();
-        self.out.at = 0;
         head::encode(&mut self.out.made, request, length);
         self.sending = match length {
             Some(0) => Sending::Done,
             Some(length) => Sending::Length(length),
             None => Sending::Chunked,
         };
+        self.out.at = 0;
         self.out.behind = b"";
         self.out.piece = Bytes::new();
         self.receiving = Receiving::Head {
@@ -159,6 +160,13 @@ impl Connection {
         };
         self.informational = 0;
         self.has_written = false;
+    }
+
+    /// The fields of the request without content that was begun, read from what was made of them; none where that is gone.
+    ///
+    /// For whoever has let go of them, and has to send the request again all the same.
+    pub fn begun_fields(&self) -> Option<HeaderMap> {
+        head::fields_of_request(&self.out.made)
     }
 
     /// Writes what can be written of the request now. Ready when all of it has gone.
@@ -253,8 +261,7 @@ impl Connection {
     /// No more of the request is sent.
     fn give_up(&mut self) {
         self.sending = Sending::Failed;
-        self.out.made.clear();
-        self.out.at = 0;
+        self.out.at = self.out.made.len();
         // What was taken of the content stays, in case that nothing has been written.
         self.out.behind = b"";
     }
@@ -321,13 +328,19 @@ impl Connection {
         loop {
             if self.head.len() > looked_at {
                 if looked_at == 0 || head::may_end(&self.head[looked_at.saturating_sub(3)..]) {
-                    let read = std::mem::take(&mut self.head).freeze();
+                    let mut buffer = std::mem::take(&mut self.head);
+                    let read = buffer.split().freeze();
                     match head::parse(&read, &self.limits).map_err(ReceiveError::Head)? {
                         Some(parsed) => {
+                            spare::put_back(buffer);
                             self.early = read.slice(parsed.length..);
                             return Poll::Ready(self.settle(parsed, to_head).map_err(ReceiveError::Head));
                         }
-                        None => self.head = BytesMut::from(read),
+                        None => {
+                            // Nobody else has a part of it then, and it is not copied.
+                            drop(buffer);
+                            self.head = BytesMut::from(read);
+                        }
                     }
                 }
                 looked_at = self.head.len();
@@ -335,8 +348,16 @@ impl Connection {
             if looked_at >= self.limits.head {
                 return Poll::Ready(Err(ReceiveError::Head(HeadError::TooLarge)));
             }
+            if self.head.is_empty() {
+                self.head = spare::take();
+            }
             self.head.reserve(LEAST_READ);
-            let read = ready!(pin!(self.stream.read_buf(&mut self.head)).poll(cx));
+            let read = pin!(self.stream.read_buf(&mut self.head)).poll(cx);
+            if self.head.is_empty() {
+                // Whoever waits holds no buffer.
+                spare::put_back(std::mem::take(&mut self.head));
+            }
+            let read = ready!(read);
             if read.map_err(ReceiveError::Io)? == 0 {
                 return Poll::Ready(Err(ReceiveError::Io(io::ErrorKind::UnexpectedEof.into())));
             }

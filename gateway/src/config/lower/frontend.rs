@@ -235,7 +235,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
             .max_connections
             .or(inherited.max_connections)
             .map(|value| value.value),
-        timeouts: timeouts(&own.timeouts, &inherited.timeouts),
+        timeouts: Arc::new(timeouts(&own.timeouts, &inherited.timeouts)),
         keep_alive: keep_alive::of(&own, &inherited),
         access_log: logging.log,
         log_choice: logging.choice.map(Arc::from),

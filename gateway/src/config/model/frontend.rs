@@ -29,7 +29,7 @@ pub struct Frontend {
     /// `max-connection-rate "200/s"`: how fast connections are taken; none means as fast as they come.
     pub connection_rate: Option<ConnectionRate>,
     /// Client-side timeouts.
-    pub timeouts: ClientTimeouts,
+    pub timeouts: Arc<ClientTimeouts>,
     /// `tcp-keep-alive`; none when it is off.
     pub keep_alive: Option<KeepAlive>,
     /// `access-log` settings.

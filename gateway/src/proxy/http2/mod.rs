@@ -14,6 +14,7 @@ pub mod tunnel;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ pub async fn run(seat: &Seat, connection: &Rc<Connection>, said: Bytes) -> End {
     };
     let settings = frontend.config.http2;
     let limits = frontend.config.request_limits;
-    let timeouts = frontend.config.timeouts;
+    let timeouts = Arc::clone(&frontend.config.timeouts);
     let now = connection.clock.tick();
     let frames = FrameLimits {
         resets: settings.max_resets,
@@ -136,7 +137,7 @@ pub async fn run(seat: &Seat, connection: &Rc<Connection>, said: Bytes) -> End {
                     Poll::Ready(Ok(Some((request, respond)))) => {
                         has_moved = true;
                         let (local, frontend) = seat.current(connection);
-                        let client = Client::on_stream(connection, frontend.config.timeouts);
+                        let client = Client::on_stream(connection, &frontend.config.timeouts);
                         let lane = Lane::new(client);
                         if streams.is_empty() {
                             server.sweep_at = now + connection.clock.shortest();
@@ -166,7 +167,7 @@ pub async fn run(seat: &Seat, connection: &Rc<Connection>, said: Bytes) -> End {
             }
             for _ in 0..refused {
                 let (local, frontend) = seat.current(connection);
-                let client = Client::on_stream(connection, frontend.config.timeouts);
+                let client = Client::on_stream(connection, &frontend.config.timeouts);
                 refused::note(&local, &frontend, &client, Refusal::Stream);
             }
             if connection.has_to_close() || watch.is_worn_out() {
@@ -225,7 +226,7 @@ pub async fn run(seat: &Seat, connection: &Rc<Connection>, said: Bytes) -> End {
 struct Server<'a> {
     connection: &'a Rc<Connection>,
     watch: &'a Rc<Watch>,
-    timeouts: ClientTimeouts,
+    timeouts: Arc<ClientTimeouts>,
     state: State,
     /// Since when nothing has been under way.
     idle_since: Instant,
