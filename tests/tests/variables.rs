@@ -175,8 +175,9 @@ async fn what_a_client_divides_becomes_no_further_parameters() {
     ];
     let mut text = String::from("backend \"app\" { server \"s\" \"@app\" }\n");
     for (n, (rule, _)) in redirects.iter().enumerate() {
+        let frontend = format!("bind \"127.0.0.1:0\"; acl \"no\" {{ path \"/no\" }}; {rule} unless=\"no\"");
         text.push_str(&format!(
-            "frontend \"f{n}\" {{ bind \"127.0.0.1:0\"; {rule}; default-backend \"app\" }}\n"
+            "frontend \"f{n}\" {{ {frontend}; default-backend \"app\" }}\n"
         ));
     }
     text.push_str(
