@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use gateway_tests::guest;
 use gateway_tests::http2::{Http2Client, Http2Exchange, Http2Server, block, drain, frame, http2_get, http2_post, read};
 use gateway_tests::tls::Authority;
 use gateway_tests::{Answer, Client, Gateway, HttpServer, PATIENCE, eventually, get, head, post, put, within};
@@ -1315,6 +1316,66 @@ async fn trailers_pass_between_the_versions() {
         .raw("web", "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         .await;
     assert!(answer.ends_with("2\r\nhi\r\n0\r\n\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn behind_content_nobody_says_what_is_not_theirs_to_say() {
+    // What came behind the request's content stands behind the answer's, with a number that the gateway has not given.
+    let app = Http2Server::start(async |mut exchange| {
+        let mut stream = exchange.respond.send_response(Response::new(()), false)?;
+        let request = exchange.request.body_mut();
+        while let Some(piece) = request.data().await {
+            request.flow_control().release_capacity(piece?.len())?;
+        }
+        let mut trailers = request.trailers().await?.unwrap_or_default();
+        trailers.insert("x-request-id", HeaderValue::from_static("forged"));
+        stream.send_trailers(trailers)
+    })
+    .await;
+    let collector = HttpServer::answering("").await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; tracing "http://@collector" sample=1.0 }
+        plugin "auth" "auth.wasm" { on-failure "deny"; identity-header "x-user" }
+        tenant "acme" {
+            hosts "acme.example"
+            plugin "own" "auth.wasm" { on-failure "skip"; identity-header "x-own" }
+            use-plugin "own"
+        }
+        frontend "web" {
+            bind "127.0.0.1:0"
+            tenants "acme"
+            request-id response
+            use-plugin "auth"
+            default-backend "app"
+        }
+        backend "app" { server "s" "@app" h2 }
+    "#,
+    )
+    .with("@app", app.address())
+    .with("@collector", collector.address())
+    .file("auth.wasm", guest::filter("(call $none)", ""))
+    .start()
+    .await;
+    let client = Http2Client::connect(gateway.address("web")).await;
+    for (host, passes) in [("a.example", &["x-own", "x-sum"][..]), ("acme.example", &["x-sum"][..])] {
+        let request = Request::post(format!("http://{host}/")).body(()).unwrap();
+        let (response, mut stream) = client.open(request, false).await;
+        stream.send_data("content".into(), false).unwrap();
+        let mut trailers = HeaderMap::new();
+        for name in ["x-user", "x_user", "x-own", "x-request-id", "traceparent", "x-sum"] {
+            trailers.insert(name, HeaderValue::from_static("1"));
+        }
+        stream.send_trailers(trailers).unwrap();
+        let response = within(PATIENCE, "an answer", response).await.unwrap();
+        assert_ne!(response.headers()["x-request-id"], "forged");
+        let mut content = response.into_body();
+        assert!(content.data().await.is_none());
+        let trailers = within(PATIENCE, "its end", content.trailers()).await.unwrap().unwrap();
+        let mut names: Vec<_> = trailers.keys().map(http::HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, passes, "{host}");
+    }
 }
 
 #[tokio::test]

@@ -366,14 +366,23 @@ impl Attachment {
         }
     }
 
+    /// The fields by which it tells servers who somebody is, as far as that is known. A shadow's word is nobody's.
+    #[must_use]
+    pub fn vouched(&self) -> &[HeaderName] {
+        match self.is_shadow() {
+            true => &[],
+            false => &self.vouched,
+        }
+    }
+
     /// A request goes on without it, as it has failed: what its client has sent in fields that servers take for this component's word,
     /// or may read as such, is removed.
     pub fn vouches_for_nobody(&self, headers: &mut HeaderMap) {
-        // A shadow's word is nobody's.
-        if self.vouched.is_empty() || self.is_shadow() {
+        let vouched = self.vouched();
+        if vouched.is_empty() {
             return;
         }
-        let forged = |name: &&HeaderName| self.vouched.iter().any(|vouched| reads_as(name, vouched));
+        let forged = |name: &&HeaderName| vouched.iter().any(|vouched| reads_as(name, vouched));
         // Collected first: the names borrow from the map that they are removed from.
         let forged: Vec<HeaderName> = headers.keys().filter(forged).cloned().collect();
         for name in forged {

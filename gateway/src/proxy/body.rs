@@ -140,6 +140,15 @@ impl RequestBody {
         self.filters.get_or_insert_default().push(filter);
     }
 
+    /// Behind it stand none of these fields either, nor what reads as one.
+    pub fn withhold(&mut self, fields: &[HeaderName]) {
+        if self.incoming.is_none() {
+            return;
+        }
+        let own = self.own_fields.as_deref().unwrap_or_default();
+        self.own_fields = Some(own.iter().chain(fields).cloned().collect());
+    }
+
     /// Keeps what passes, up to so many bytes, so that it can be sent again. What components filter is not kept: they have seen
     /// it, and would see it again.
     pub fn keep(&mut self, most: usize) -> KeptBody {

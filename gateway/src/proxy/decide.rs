@@ -151,6 +151,7 @@ pub async fn decide<'a>(
         }
         Answer::Reply(reply) => return Ok(Decided::Here(Here::by_plugin(reply))),
     }
+    policy::withhold_trailers(frontend, exchange, body);
     let backend = &local.snapshot.backends[backend_id.0];
     // Before the operator's own rules look at them, and once more behind a tenant's edits.
     if let Some(own_fields) = &own_fields {

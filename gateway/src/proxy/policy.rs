@@ -4,6 +4,9 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http_body::Body as _;
+
+use super::body::RequestBody;
 use super::calls;
 use super::client::Client;
 use super::error::ProxyError;
@@ -17,6 +20,7 @@ use crate::policy::{
     MAX_CALLS, Outcome, Reply,
 };
 use crate::snapshot::{AclAnswers, AclCall, AclCalls, Frontend, Rewrites, TenantRules};
+use crate::telemetry::trace::context;
 
 /// What a phase that may answer a request came to.
 #[derive(Debug)]
@@ -209,6 +213,22 @@ pub async fn request_filters(
         }
     }
     Ok(answer)
+}
+
+/// **request rewrite**, behind the filters: what servers are told of who somebody is, and of the request's trace, its client does not say
+/// behind its content. Where a plugin has no part in the request, its fields are as any other there, as in the head.
+pub fn withhold_trailers(frontend: &Frontend, exchange: &mut Exchange, body: &mut RequestBody) {
+    if body.is_end_stream() {
+        return;
+    }
+    if exchange.trace.is_some() {
+        body.withhold(&[context::TRACEPARENT, context::TRACESTATE]);
+    }
+    for attachment in &frontend.plugins {
+        if !attachment.vouched().is_empty() && attachment.takes_part(exchange) {
+            body.withhold(attachment.vouched());
+        }
+    }
 }
 
 /// Makes the calls that a component wants to make for a request, one after the other, and hands it the answers.

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::client::Client;
 use super::coded;
 use super::error::ProxyError;
+use super::headers;
 use super::local::{Lasting, Local};
 use super::noted::Noted;
 use super::relay::Moved;
@@ -257,8 +258,11 @@ impl Record {
         self.server_answered(Some(head.status));
     }
 
-    /// This came behind the content of a server's response.
-    pub fn trailers_came(&mut self, trailers: &HeaderMap) {
+    /// This came behind the content of a server's response. The request's number, where the client is told it, is not the server's to say.
+    pub fn trailers_came(&mut self, trailers: &mut HeaderMap) {
+        if let Some(id) = self.frontend.config.request_id.as_deref().filter(|id| id.response) {
+            headers::strip_own(trailers, std::slice::from_ref(&id.header));
+        }
         if self.grpc != Some(GrpcStatus::Unsaid) {
             return;
         }

@@ -251,9 +251,9 @@ impl ResponseBody {
                 self.is_owed = true;
                 Poll::Ready(None)
             }
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
                 turns.server_moved();
-                if let Some(trailers) = frame.trailers_ref() {
+                if let Some(trailers) = frame.trailers_mut() {
                     record.trailers_came(trailers);
                 }
                 // Behind trailers nothing comes, and hyper does not ask.

@@ -9,6 +9,7 @@
 
 mod built_in;
 mod cors;
+mod failing;
 mod ip_list;
 mod jwt_auth;
 mod others;

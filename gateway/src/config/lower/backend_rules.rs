@@ -85,7 +85,10 @@ pub(super) fn reached(
     let own = own.map(|id| (id, None));
     let used = frontend.plugins.iter();
     let used = used.filter_map(|used| plugins.get(used.plugin.value.0));
-    let by_plugins = used.flat_map(|plugin| plugin.route_to.iter().map(|id| (*id, Some(plugin.origin.span))));
+    let by_plugins = used.flat_map(|plugin| {
+        let routes = plugin.route_to.value.iter();
+        routes.map(|id| (*id, Some(plugin.origin.span)))
+    });
     let named = frontend.tenants.iter().filter_map(|id| tenants.get(id.0)?.as_ref());
     let by_tenants = named.flat_map(|tenant| tenant.decides(frontend.mode).backends());
     let by_tenants = by_tenants.map(|(id, origin)| (id, Some(origin.span)));

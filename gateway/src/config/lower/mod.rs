@@ -249,6 +249,7 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
     }
     let with_rules: Vec<_> = tenants.iter().flatten().flat_map(Tenant::all_rules).collect();
     tenant::report_inert(&scope, &frontends);
+    plugin::report_inert(&scope, &frontends, &plugins);
     measure::report_impossible(ctx, &frontends, &with_rules, &backends);
     tunnel::settle(&scope, &frontends, &mut backends, &plugins);
     let rate_limits: Vec<RateLimit> = rate_limits.into_iter().collect::<Option<_>>()?;

@@ -101,6 +101,11 @@ impl<T> Names<T> {
         }
     }
 
+    /// Whether something refers to the name at a position.
+    pub(super) fn is_used(&self, position: usize) -> bool {
+        self.list.get(position).is_some_and(|entry| entry.used.get())
+    }
+
     /// All names that could be read, with their places.
     pub(super) fn each(&self) -> impl Iterator<Item = (&str, SourceSpan)> {
         let named = self.list.iter().filter(|entry| !entry.name.value.is_empty());

@@ -4,8 +4,11 @@ mod failure;
 mod granted;
 mod isolation;
 mod owner;
+mod uses;
 
 use std::path::PathBuf;
+
+use miette::SourceSpan;
 
 use super::plugin_limits::{self, Limited};
 use super::{Scope, elsewhere, heavy, plain_name};
@@ -22,6 +25,7 @@ use granted::call;
 pub(super) use granted::{backends, grants, report_strange};
 use isolation::{isolation, isolation_of};
 pub(super) use owner::{Of, Owner};
+pub(super) use uses::report_inert;
 
 /// What others have to know of a plugin.
 pub(super) struct Known {
@@ -101,15 +105,23 @@ pub(super) fn bare(
         heavy: None,
         max_body: None,
         said: SaidLimits::default(),
-        route_to: Vec::new(),
+        route_to: unsaid(origin.span),
         calls: Vec::new(),
         state: StateLimits::DEFAULT,
         on_failure: None,
-        identity_headers: Vec::new(),
+        identity_headers: unsaid(origin.span),
         config: "{}".to_owned(),
         config_files: Vec::new(),
         config_places: Places::of_scalar(origin.span),
         origin,
+    }
+}
+
+/// A list of which nothing has been said.
+const fn unsaid<T>(span: SourceSpan) -> At<Vec<T>> {
+    At {
+        value: Vec::new(),
+        span,
     }
 }
 
@@ -144,7 +156,10 @@ pub(super) fn block(
             plugin_limits::of_plugin(scope, node, owner, plugin);
         }
         if let Some(node) = block.one("route-to") {
-            plugin.route_to = backends(scope, node, may_reach);
+            plugin.route_to = At {
+                span: node.span(),
+                value: backends(scope, node, may_reach),
+            };
         }
         for node in block.many("call") {
             call(scope, node, may_reach, &mut plugin.calls);
@@ -165,7 +180,10 @@ pub(super) fn block(
             plugin.on_failure = on_failure(node);
         }
         if let Some(node) = block.one("identity-header") {
-            plugin.identity_headers = identity_headers(node, plugin.on_failure);
+            plugin.identity_headers = At {
+                span: node.span(),
+                value: identity_headers(node),
+            };
         }
         if let Some(mut node) = block.one("config") {
             let config = node.required_block();

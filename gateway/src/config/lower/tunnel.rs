@@ -127,7 +127,7 @@ fn leads_to(scope: &Scope<'_>, frontend: &Frontend, plugins: &[Plugin]) -> Vec<B
     let routes = frontend.routes.iter().flat_map(|route| route.to.backends());
     let used = frontend.plugins.iter();
     let granted = used.filter_map(|used| plugins.get(used.plugin.value.0));
-    let granted = granted.flat_map(|plugin| &plugin.route_to);
+    let granted = granted.flat_map(|plugin| &plugin.route_to.value);
     let tenants = frontend.tenants.iter().filter_map(|id| scope.tenants.get(id.0));
     let by_tenants = tenants.flat_map(|(known, _)| &known.reached);
     let fits = |id: &&BackendId| {

@@ -44,16 +44,16 @@ pub struct Plugin {
     pub max_body: Option<At<u64>>,
     /// What of these its block says itself.
     pub said: SaidLimits,
-    /// `route-to "api"`: backends that it may route to beside those that its frontend uses.
-    pub route_to: Vec<BackendId>,
+    /// `route-to "api"`: backends that it may route to beside those that its frontend uses, and where that is said; none where nothing is.
+    pub route_to: At<Vec<BackendId>>,
     /// `call "auth" timeout="1s"`: backends that it may call.
     pub calls: Vec<PluginCall>,
     /// `limit kv="1MiB" kv-entries=10000 counters=10000 log="10/s"`.
     pub state: StateLimits,
     /// `on-failure "deny" status=503`, or `"skip"`. None only when it is attached nowhere that decides access.
     pub on_failure: Option<OnFailure>,
-    /// `identity-header "x-user"`: fields by which it tells servers who somebody is, which are removed where it is skipped.
-    pub identity_headers: Vec<http::HeaderName>,
+    /// `identity-header "x-user"`: fields by which it tells servers who somebody is, which clients do not write; likewise.
+    pub identity_headers: At<Vec<http::HeaderName>>,
     /// The `config { … }` block as JSON; `{}` when there is none.
     pub config: String,
     /// `config-file "network" "blocked.txt"`: files whose text goes into it.

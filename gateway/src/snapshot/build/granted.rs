@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::config::{self, BackendId, Config, DEFAULT_MAX_BODY};
+use crate::config::{self, BackendId, Config, DEFAULT_MAX_BODY, Mode};
 use crate::policy::{CallGrant, Granted, Hooks, InFlight, PolicyError};
 use crate::snapshot::Snapshot;
 
@@ -32,7 +32,7 @@ pub(super) fn to(
     in_flight: impl Fn(&config::PluginCall) -> InFlight,
 ) -> Granted {
     Granted {
-        routes: plugin.route_to.iter().map(|id| (named(*id), *id)).collect(),
+        routes: plugin.route_to.value.iter().map(|id| (named(*id), *id)).collect(),
         calls: plugin
             .calls
             .iter()
@@ -77,6 +77,7 @@ pub(super) fn with_routes(
 /// Whether a plugin has a use for what its block grants, and what it needs, and can have it of these backends.
 pub(super) fn check(config: &Config, plugin: &config::Plugin, hooks: Hooks) -> Result<(), PolicyError> {
     check_use(plugin, hooks)?;
+    check_routes(config, plugin, hooks)?;
     let backends = plugin.calls.iter().map(|call| &config.backends[call.backend.0]);
     let over_http2 = |backend: &&config::Backend| backend.servers.iter().any(|server| server.http2);
     match backends.into_iter().find(over_http2) {
@@ -86,6 +87,33 @@ pub(super) fn check(config: &Config, plugin: &config::Plugin, hooks: Hooks) -> R
         }),
         None => Ok(()),
     }
+}
+
+/// Whether a plugin that may route is used where one of its hooks does.
+fn check_routes(config: &Config, plugin: &config::Plugin, hooks: Hooks) -> Result<(), PolicyError> {
+    let is_used = |frontend: &&config::Frontend| {
+        let mut used = frontend.plugins.iter();
+        used.any(|used| config.plugins[used.plugin.value.0].name == plugin.name)
+    };
+    let mut modes = config.frontends.iter().filter(is_used).map(|frontend| frontend.mode);
+    let leads = |mode| match mode {
+        Mode::Http => hooks.request_filter,
+        Mode::Tcp => hooks.connection_filter,
+    };
+    let Some(first) = modes.next().filter(|_| !plugin.route_to.value.is_empty()) else {
+        return Ok(());
+    };
+    if leads(first) || modes.any(leads) {
+        return Ok(());
+    }
+    Err(PolicyError::Inert {
+        label: plugin.name.to_string(),
+        node: "route-to",
+        missing: match first {
+            Mode::Http => "`request-filter`",
+            Mode::Tcp => "`connection-filter`",
+        },
+    })
 }
 
 /// Whether a plugin has a use for what its block grants, and what it needs.
@@ -102,10 +130,10 @@ pub(super) fn check_use(plugin: &config::Plugin, hooks: Hooks) -> Result<(), Pol
     if !hooks.call_answered && !plugin.calls.is_empty() {
         return Err(inert("call", "`call-answered`"));
     }
-    if !plugin.route_to.is_empty() && !hooks.request_filter && !hooks.connection_filter {
+    if !plugin.route_to.value.is_empty() && !hooks.request_filter && !hooks.connection_filter {
         return Err(inert("route-to", "`request-filter` or `connection-filter`"));
     }
-    if !plugin.identity_headers.is_empty() && !hooks.request_filter {
+    if !plugin.identity_headers.value.is_empty() && !hooks.request_filter {
         return Err(inert("identity-header", "`request-filter`"));
     }
     if plugin.max_body.is_some() && !hooks.request_body_filter && !hooks.response_body_filter {

@@ -1,19 +1,16 @@
-//! The fields by which a plugin tells servers who somebody is, where what clients send in them may meet a server: it is skipped when it
-//! fails.
+//! The fields by which a plugin tells servers who somebody is: what clients send in them does not meet a server where the plugin is skipped
+//! when it fails, nor behind their content.
 
 use std::sync::Arc;
 
 use http::HeaderName;
 use serde_json::Value;
 
-use crate::config::{BuiltIn, ComponentSource, OnFailure, Plugin};
+use crate::config::{BuiltIn, ComponentSource, Plugin};
 
 /// Those that its block names, and those that the configuration of a component of the shelf does.
 pub(super) fn headers(plugin: &Plugin, config: &str) -> Arc<[HeaderName]> {
-    if plugin.on_failure != Some(OnFailure::Skip) {
-        return Arc::default();
-    }
-    let mut names = plugin.identity_headers.clone();
+    let mut names = plugin.identity_headers.value.clone();
     if let ComponentSource::BuiltIn(built_in) = plugin.component.value {
         // The gateway has written it, and its component reads it.
         let config = serde_json::from_str(config).unwrap_or_default();

@@ -67,7 +67,7 @@ impl Builder<'_> {
 /// Whether requests may go there from this frontend.
 fn leads_to(config: &Config, frontend: &config::Frontend, id: BackendId) -> bool {
     let by_tenant = |of: &TenantId| config.tenants[of.0].rules.backends().any(|(to, _)| to == id);
-    let by_plugin = |used: &UsedPlugin| config.plugins[used.plugin.value.0].route_to.contains(&id);
+    let by_plugin = |used: &UsedPlugin| config.plugins[used.plugin.value.0].route_to.value.contains(&id);
     frontend.default_backend == Some(id)
         || frontend.routes.iter().any(|route| route.to.backends().contains(&id))
         || frontend.plugins.iter().any(by_plugin)

@@ -72,7 +72,7 @@ impl Builder<'_> {
             });
         }
         let plugin = &self.config.plugins[id.value.0];
-        for backend in &plugin.route_to {
+        for backend in &plugin.route_to.value {
             let backend = &self.config.backends[backend.0];
             if backend.mode != frontend.mode {
                 let plugin = PluginAt::of(plugin);

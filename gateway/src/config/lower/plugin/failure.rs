@@ -48,8 +48,8 @@ fn inert_status(node: &Node<'_>, span: SourceSpan) {
     );
 }
 
-/// `identity-header "x-user" "x-roles"`, of a plugin that fails so.
-pub(super) fn identity_headers(mut node: Node<'_>, on_failure: Option<OnFailure>) -> Vec<HeaderName> {
+/// `identity-header "x-user" "x-roles"`.
+pub(super) fn identity_headers(mut node: Node<'_>) -> Vec<HeaderName> {
     let mut names: Vec<At<HeaderName>> = Vec::new();
     for value in node.some_arguments("a header's name") {
         let Some(name) = header::editable_header(&value).and_then(|name| HeaderName::try_from(name).ok()) else {
@@ -59,14 +59,6 @@ pub(super) fn identity_headers(mut node: Node<'_>, on_failure: Option<OnFailure>
             Some(first) => node.fail(said_twice("this header", first.span, value.span())),
             None => names.push(value.at(name)),
         }
-    }
-    if let Some(OnFailure::Deny(_)) = on_failure {
-        let error = ConfigError::new(Code::Inert, "`identity-header` does nothing with on-failure \"deny\"");
-        node.fail(
-            error
-                .label(node.span(), "no request goes on without the plugin")
-                .help("leave it out: it is for a plugin with on-failure \"skip\""),
-        );
     }
     node.finish();
     names.into_iter().map(|name| name.value).collect()
