@@ -125,7 +125,7 @@ pub struct Frontend {
     pub metrics: Arc<FrontendMetrics>,
     /// Whose hosts it serves.
     pub tenants: Arc<[OfTenant]>,
-    /// Whether it matters to requests whose host they ask for: some tenants decide something, have plugins, or are not served for now.
+    /// Whether it matters to requests whose host they ask for: there are tenants, or plugins of theirs.
     pub asks_tenants: bool,
 }
 

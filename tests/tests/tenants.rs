@@ -561,11 +561,11 @@ async fn requests_are_logged_and_counted_by_whose_hosts_they_are_for() {
 #[tokio::test]
 async fn no_more_requests_for_a_tenants_hosts_are_under_way_than_its_quota_says() {
     let app = HttpServer::answering("x").await;
-    let config = |most: u32| {
+    let config = |quota: &str| {
         Gateway::kdl(&format!(
             r#"
             process {{ workers 1; log "stdout" format="json" }}
-            tenant "acme" {{ hosts "acme.example" "www.acme.example"; quota requests={most} }}
+            tenant "acme" {{ hosts "acme.example" "www.acme.example"; {quota} }}
             tenant "rival" {{ hosts "rival.example" }}
             frontend "web" {{ bind "127.0.0.1:0"; tenants "acme" "rival"; default-backend "app" }}
             frontend "own" {{ bind "127.0.0.1:0"; tenants "acme"; default-backend "app" }}
@@ -574,31 +574,34 @@ async fn no_more_requests_for_a_tenants_hosts_are_under_way_than_its_quota_says(
         ))
         .with("@app", app.address())
     };
-    let gateway = config(1).start().await;
+    let gateway = config("").start().await;
     let mut first = gateway.connect("web").await;
     let head = "POST / HTTP/1.1\r\nhost: acme.example\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
     first.send(head).await;
     let asked_for = "HTTP/1.1 100 Continue\r\n\r\n";
     assert_eq!(first.exactly(asked_for.len()).await, asked_for.as_bytes());
-    // All of its frontends are one, and so is what began before a reload.
+    // All of its frontends are one, and so is what began before a reload, with whatever bound.
+    assert!(gateway.reload(&config("quota requests=1")).await);
     for frontend in ["web", "own"] {
         assert_eq!(
             gateway.ask(frontend, get("/").host("www.acme.example")).await.status,
             503
         );
     }
-    assert!(gateway.reload(&config(2)).await);
-    assert_eq!(gateway.ask("web", get("/").host("acme.example")).await.status, 200);
-    assert!(gateway.reload(&config(1)).await);
+    for quota in ["quota requests=2", ""] {
+        assert!(gateway.reload(&config(quota)).await);
+        assert_eq!(gateway.ask("web", get("/").host("acme.example")).await.status, 200);
+    }
+    assert!(gateway.reload(&config("quota requests=1")).await);
     assert_eq!(gateway.ask("web", get("/").host("acme.example")).await.status, 503);
     assert_eq!(gateway.ask("web", get("/").host("rival.example")).await.status, 200);
-    let lines = gateway.access_log(5).await;
+    let lines = gateway.access_log(6).await;
     let reasons: Vec<_> = lines.iter().map(|line| line["reason"].as_str()).collect();
     let full = Some("tenant-full");
-    assert_eq!(reasons, [full, full, None, full, None], "{lines:?}");
+    assert_eq!(reasons, [full, full, None, None, full, None], "{lines:?}");
     first.send("hello").await;
     assert_eq!(first.response().await.status, 200);
-    gateway.access_log(6).await;
+    gateway.access_log(7).await;
     assert_eq!(gateway.ask("own", get("/").host("acme.example")).await.status, 200);
 }
 

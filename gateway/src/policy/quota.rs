@@ -1,4 +1,5 @@
-//! What all plugins of a tenant may keep in the host and write into the log together, on top of what each of them may.
+//! What all plugins of a tenant may keep in the host and write into the log together, on top of what each of them may; and how much for
+//! its hosts is under way.
 //!
 //! A tenant's quota outlives reloads, as what its plugins keep does. Tenants share none of it: what fills one's moves nothing
 //! of another's.
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
+use super::granted::InFlight;
 use super::log_budget::LogBudget;
 use super::quarantine::Quarantine;
 use super::shared::Shared;
@@ -18,6 +20,10 @@ pub struct Quota {
     pub(super) kv_bytes: Pool,
     pub(super) kv_entries: Pool,
     pub(super) counters: Pool,
+    /// Requests for its hosts, and connections of TCP mode, that are under way: counted whether or not there is a bound, so that one that
+    /// a reload brings knows of all of them.
+    requests: InFlight,
+    connections: InFlight,
     log: RwLock<Option<Lines>>,
     /// Its plugins' stores, which may hold pairs whose time has come.
     members: Mutex<Vec<Weak<Shared>>>,
@@ -45,6 +51,8 @@ impl Quota {
             kv_bytes: Pool::default(),
             kv_entries: Pool::default(),
             counters: Pool::default(),
+            requests: InFlight::new(u32::MAX),
+            connections: InFlight::new(u32::MAX),
             log: RwLock::default(),
             members: Mutex::default(),
             uses: Mutex::default(),
@@ -67,6 +75,18 @@ impl Quota {
                 budget: LogBudget::new(rate),
             });
         }
+    }
+
+    /// Requests for its hosts, of which so many may be under way.
+    #[must_use]
+    pub fn requests(&self, most: Option<u32>) -> InFlight {
+        InFlight::after(&self.requests, most.unwrap_or(u32::MAX))
+    }
+
+    /// The same of connections in TCP mode.
+    #[must_use]
+    pub fn connections(&self, most: Option<u32>) -> InFlight {
+        InFlight::after(&self.connections, most.unwrap_or(u32::MAX))
     }
 
     pub(super) fn add(&self, member: &Arc<Shared>) {
@@ -212,6 +232,17 @@ mod tests {
         drop((one, two));
         let used = [&acme.kv_bytes, &acme.kv_entries, &acme.counters].map(Pool::used);
         assert_eq!(used, [0; 3], "what goes with its plugin makes room");
+    }
+
+    #[test]
+    fn what_is_under_way_is_known_to_a_bound_that_comes_later() {
+        let quota = Quota::new(KeptQuota::default());
+        let places = [(); 3].map(|()| quota.requests(None).enter());
+        assert!(places.iter().all(Option::is_some));
+        assert!(quota.requests(Some(3)).enter().is_none());
+        assert!(quota.connections(Some(1)).enter().is_some(), "these are others");
+        drop(places);
+        assert!(quota.requests(Some(1)).enter().is_some());
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub struct Noted {
     pub tenants_edits: Option<Box<(Arc<Rewrites>, Option<AclAnswers>)>>,
     /// The exchange as components have left it, where they are told of its end or tagged it, or what is answered here is edited.
     pub exchange: Option<Box<Exchange>>,
-    /// Its place among the requests of its host's tenant, where there is a bound of these.
+    /// Its place among the requests of its host's tenant, where it has one.
     pub under_way: Option<Place>,
     /// What will compress the response, decompress it, or both.
     pub recoding: Option<Box<Recoding>>,

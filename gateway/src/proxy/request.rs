@@ -325,7 +325,7 @@ async fn exchange(
     if tenant.is_some_and(|of| of.is_closed) {
         return Err(ProxyError::TenantClosed);
     }
-    let place = tenant.map_or(Ok(None), |of| of.under_way.request());
+    let place = tenant.map(|of| of.under_way.request()).transpose();
     let tenant = tenant.and_then(|of| of.rules.as_ref());
 
     if let Some(named) = named {

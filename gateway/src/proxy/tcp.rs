@@ -180,9 +180,7 @@ async fn decide_for_tenants(
     if tenant.is_closed {
         return Err(Stop::TenantClosed);
     }
-    if let Some(place) = tenant.under_way.connection().map_err(|_full| Stop::TenantFull)? {
-        record.has_place(place);
-    }
+    record.has_place(tenant.under_way.connection().map_err(|_full| Stop::TenantFull)?);
     let rules = tenant.rules.as_ref().map(|rules| (rules, host));
     decide_with(local, frontend, rules, record, lot).await
 }

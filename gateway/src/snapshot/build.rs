@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use super::pages::ErrorPages;
 use super::routes::Route;
-use super::{BuildError, BuildErrors, FiltersBodies, Frontend, Hsts, OfTenant, Snapshot, UnderWay};
+use super::{BuildError, BuildErrors, FiltersBodies, Frontend, Hsts, Snapshot, UnderWay};
 use crate::backend::{Backend, Connectors, Place};
 use crate::certificates::SystemRoots;
 use crate::config::{self, Acl, BackendId, Config, Mode, Origin, PluginId, TenantId};
@@ -68,8 +68,10 @@ pub(super) fn snapshot(
         .iter()
         .map(|of| budgets::tenant(of, &policy, previous))
         .collect();
-    let under_way = config.tenants.iter();
-    let under_way = under_way.map(|of| budgets::under_way(of, previous)).collect();
+    let under_way = config.tenants.iter().zip(&tenants);
+    let under_way = under_way
+        .map(|(of, (known, _))| budgets::under_way(of, known))
+        .collect();
     let budgets: Vec<_> = config
         .plugins
         .iter()
@@ -294,8 +296,8 @@ impl Builder<'_> {
                 || attached().any(|attachment| attachment.reads_client_hello())
                 || routes.iter().any(Route::reads_client_hello));
         let keeps_instances = attached().any(|attachment| attachment.is_kept_by_connection());
-        let matters = |of: &OfTenant| of.is_closed || of.rules.is_some() || of.under_way.requests.is_some();
-        let asks_tenants = tenants.iter().any(matters) || plugins.iter().any(|plugin| plugin.tenant().is_some());
+        // What is under way is counted of all of them.
+        let asks_tenants = !tenants.is_empty() || plugins.iter().any(|plugin| plugin.tenant().is_some());
         Some(Frontend {
             tls: tls.into_iter().collect::<Option<_>>()?,
             reads_client_hello,

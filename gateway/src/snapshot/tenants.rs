@@ -23,13 +23,13 @@ pub struct OfTenant {
     pub under_way: UnderWay,
 }
 
-/// How much for a tenant's hosts may be under way at once, over all frontends and workers; what is none has no bound of its own.
-#[derive(Debug, Clone, Default)]
+/// How much for a tenant's hosts may be under way at once, over all frontends and workers.
+#[derive(Debug, Clone)]
 pub struct UnderWay {
     /// Requests, in HTTP mode.
-    pub requests: Option<InFlight>,
+    pub requests: InFlight,
     /// Connections, in TCP mode.
-    pub connections: Option<InFlight>,
+    pub connections: InFlight,
 }
 
 /// As much as may be is under way.
@@ -66,19 +66,13 @@ impl OfTenant {
 }
 
 impl UnderWay {
-    /// A place for a request; none in its place where there is no bound.
-    pub fn request(&self) -> Result<Option<Place>, TenantFull> {
-        place(self.requests.as_ref())
+    /// A place for a request.
+    pub fn request(&self) -> Result<Place, TenantFull> {
+        self.requests.enter().ok_or(TenantFull)
     }
 
     /// The same for a connection in TCP mode.
-    pub fn connection(&self) -> Result<Option<Place>, TenantFull> {
-        place(self.connections.as_ref())
+    pub fn connection(&self) -> Result<Place, TenantFull> {
+        self.connections.enter().ok_or(TenantFull)
     }
-}
-
-fn place(in_flight: Option<&InFlight>) -> Result<Option<Place>, TenantFull> {
-    in_flight
-        .map(|in_flight| in_flight.enter().ok_or(TenantFull))
-        .transpose()
 }

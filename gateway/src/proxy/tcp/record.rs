@@ -51,7 +51,7 @@ struct Rare {
     rule: Option<RuleAt>,
     /// What is counted of its host's tenant, where that is somebody's.
     tenant: Option<Arc<TenantMetrics>>,
-    /// Its place among the connections of that tenant, where there is a bound of these.
+    /// Its place among the connections of that tenant.
     under_way: Option<Place>,
     /// The client left without a word while a server was awaited.
     is_silent: bool,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::{self, BudgetLimits};
-use crate::policy::{Budget, Host, InFlight, Tenant};
+use crate::policy::{Budget, Host, Tenant};
 use crate::snapshot::{Snapshot, UnderWay};
 
 /// What the instances of a plugin may use together. The CPU time that those of its name have used before a reload counts.
@@ -33,19 +33,11 @@ pub(super) fn tenant(tenant: &config::Tenant, host: &Host, previous: Option<&Sna
     (Arc::new(tenant), budget)
 }
 
-/// How much of a tenant's may be under way. What is under way since before a reload counts, where that was counted.
-pub(super) fn under_way(tenant: &config::Tenant, previous: Option<&Snapshot>) -> UnderWay {
-    let frontends = previous.into_iter().flat_map(|previous| &previous.frontends);
-    let mut known = frontends.flat_map(|frontend| frontend.tenants.iter());
-    let before = known.find(|of| of.tenant.name == tenant.name);
-    let before = before.map(|of| &of.under_way);
-    let bounded = |most: Option<u32>, before: Option<&InFlight>| {
-        most.map(|most| before.map_or_else(|| InFlight::new(most), |before| InFlight::after(before, most)))
-    };
-    let quota = tenant.under_way;
+/// How much of a tenant's may be under way. What is under way since before a reload counts.
+pub(super) fn under_way(tenant: &config::Tenant, known: &Tenant) -> UnderWay {
     UnderWay {
-        requests: bounded(quota.requests, before.and_then(|before| before.requests.as_ref())),
-        connections: bounded(quota.connections, before.and_then(|before| before.connections.as_ref())),
+        requests: known.quota.requests(tenant.under_way.requests),
+        connections: known.quota.connections(tenant.under_way.connections),
     }
 }
 
