@@ -58,6 +58,10 @@ pub struct Exchange {
     pub tags: Option<Box<Tags>>,
     /// Who has replied in a server's place; none where nobody has.
     pub replied: Option<Arc<Attachment>>,
+    /// Components are told of it when it is over.
+    pub is_told_of: bool,
+    /// It has lost its heads: there was no room for them.
+    pub(super) is_headless: bool,
     /// What is known of it now that it is over; there for `access-log` only.
     pub over: Option<Box<Over>>,
     /// How far it has come, where that is looked at.
@@ -101,11 +105,25 @@ impl Exchange {
         self.kept = Kept::default();
     }
 
-    /// What stands in for it while it is asked about elsewhere: as it is now, so that components can be told of it should it end meanwhile.
-    /// Instances, and what its edits hold, stay with it.
-    pub fn stand_in(&self) -> Box<Self> {
-        let mut stand_in = Self::new(self.request.clone(), self.connection.clone());
-        stand_in.response.clone_from(&self.response);
+    /// What stands in for it while this one is asked about it elsewhere: as it is now, where components are told of it should it end
+    /// meanwhile. Its heads are held for who is asked; where there is no room for them, components are not told. Instances, and what its
+    /// edits hold, stay with it.
+    pub fn stand_in(&self, asked: &Attachment) -> Box<Self> {
+        let held = match self.is_told_of {
+            true => asked.hold_so_much(self.bytes_of_heads()).ok(),
+            false => None,
+        };
+        let request = match &held {
+            Some(_) => self.request.clone(),
+            None => http::Request::new(()).into_parts().0,
+        };
+        let mut stand_in = Self::new(request, self.connection.clone());
+        stand_in.is_told_of = self.is_told_of;
+        stand_in.is_headless = self.is_told_of && held.is_none();
+        if let Some(heads) = held {
+            stand_in.response.clone_from(&self.response);
+            stand_in.held.extend(heads);
+        }
         stand_in.request_id.clone_from(&self.request_id);
         stand_in.trace = self.trace;
         stand_in.server.clone_from(&self.server);
@@ -131,10 +149,24 @@ impl Exchange {
             counted: Counted::default(),
             tags: None,
             replied: None,
+            is_told_of: false,
+            is_headless: false,
             over: None,
             #[cfg(debug_assertions)]
             phase: AskingPhase::Acl,
         })
+    }
+
+    /// What the names and values of its request and response take, and the target.
+    pub(super) fn bytes_of_heads(&self) -> usize {
+        let of = |headers: &HeaderMap| -> usize {
+            let fields = headers.iter();
+            fields.map(|(name, value)| name.as_str().len() + value.len()).sum()
+        };
+        let target = self.request.uri.path_and_query();
+        target.map_or(0, |target| target.as_str().len())
+            + of(&self.request.headers)
+            + self.response.as_ref().map_or(0, |response| of(&response.headers))
     }
 
     /// Notes the host that decides who takes part, which may be gone from the head by the time that somebody asks.

@@ -12,8 +12,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
-
 use super::attachment::Attachment;
 use super::exchange::Exchange;
 use super::host_memory::HostMemory;
@@ -146,7 +144,10 @@ impl ToTell {
         let Some(first) = told.now().first() else {
             return true;
         };
-        let held = first.hold_so_much(bytes_of_heads(exchange));
+        if exchange.is_headless {
+            return false;
+        }
+        let held = first.hold_so_much(exchange.bytes_of_heads());
         held.map(|heads| told.heads = heads).is_ok()
     }
 
@@ -228,18 +229,6 @@ impl Room {
             self.owners.remove(owner);
         }
     }
-}
-
-/// What the names and values of a request and a response take, and the target.
-fn bytes_of_heads(exchange: &Exchange) -> usize {
-    let of = |headers: &HeaderMap| -> usize {
-        let fields = headers.iter();
-        fields.map(|(name, value)| name.as_str().len() + value.len()).sum()
-    };
-    let target = exchange.request.uri.path_and_query();
-    target.map_or(0, |target| target.as_str().len())
-        + of(&exchange.request.headers)
-        + exchange.response.as_ref().map_or(0, |response| of(&response.headers))
 }
 
 /// What may wait on one worker: with heads of 16 KiB some megabytes at most, and far fewer while a worker keeps up.

@@ -72,7 +72,7 @@ async fn ask_elsewhere<T: Send + 'static>(
             .instances()
             .instead_of_crew(|instances| hook(instances, attachment, exchange)));
     }
-    let stand_in = exchange.stand_in();
+    let stand_in = exchange.stand_in(attachment);
     let mut away = std::mem::replace(exchange, stand_in);
     let asked = attachment.clone();
     let call = move |instances: Option<&mut Instances>| {

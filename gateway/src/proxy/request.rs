@@ -334,6 +334,7 @@ async fn exchange(
     // Without a host it is nobody's, and stays that whatever host is set on its way.
     exchange.is_for(host.or_else(|| frontend.asks_tenants.then(Box::default)));
     exchange.request_id.clone_from(&record.noted.request_id);
+    exchange.is_told_of = !frontend.told.is_empty();
     exchange.trace = record.noted.trace.as_deref().map(Trace::ids);
     match place {
         Ok(place) => record.noted.under_way = place,

@@ -23,6 +23,8 @@ fn exchange(request: http::request::Builder, response: Option<http::response::Bu
         counted: Default::default(),
         tags: None,
         replied: None,
+        is_told_of: false,
+        is_headless: false,
         over: None,
         #[cfg(debug_assertions)]
         phase: crate::policy::AskingPhase::Acl,

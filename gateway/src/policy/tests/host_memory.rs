@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::*;
 use crate::config::BudgetLimits;
+use crate::telemetry::metrics::PolicyCounts as _;
 
 /// Answers requests with 64 KiB.
 const REPLYING: Guest<'_> = Guest {
@@ -204,4 +205,35 @@ fn all_pieces_of_a_body_go_before_what_is_counted_of_it_does() {
     assert_eq!(attachment.stats().host_memory(), 10_000);
     drop(pieces);
     assert_eq!(attachment.stats().host_memory(), 0);
+}
+
+#[test]
+fn heads_are_kept_beside_a_call_for_who_is_told_of_them_and_counted() {
+    let host = host_of(2);
+    let guest = Guest {
+        on_log: Some(""),
+        ..GUEST
+    };
+    let attachment = attach_within(&host, &guest, &of("plugin \"one\"", 10_000, None));
+    let mut exchange = exchange("/");
+    let large = "v".repeat(6000).parse().unwrap();
+    exchange.request.headers.insert("x-large", large);
+    assert!(
+        exchange.stand_in(&attachment).request.headers.is_empty(),
+        "nobody listens"
+    );
+    exchange.is_told_of = true;
+    let first = exchange.stand_in(&attachment);
+    assert_eq!(first.request.headers, exchange.request.headers);
+    let held = attachment.stats().host_memory();
+    assert!((6000..7000).contains(&held), "{held}");
+    // There is no room for a second one, which nobody is told of.
+    let second = exchange.stand_in(&attachment);
+    assert!(second.request.headers.is_empty());
+    drop(first);
+    assert_eq!(attachment.stats().host_memory(), 0);
+    let mut queue = LogQueue::default();
+    assert!(!queue.push(ToTell::new(second, [attachment.clone()].into())));
+    assert_eq!(attachment.stats().untold(), 1);
+    assert!(queue.push(ToTell::new(exchange, [attachment.clone()].into())));
 }
