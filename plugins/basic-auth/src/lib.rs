@@ -2,7 +2,8 @@
 //!
 //! Such a hash takes milliseconds on purpose, and a browser sends its password with every request. So an instance remembers
 //! by a digest which passwords it has found right; and whoever tries many wrong ones is made to wait, by the address that
-//! they come from, since each costs that time.
+//! they come from, since each costs that time. Who has been found right goes on meanwhile, at an address that others share, unless it is
+//! his password that is guessed at there: what is remembered answers no more guesses than what is not.
 
 mod hash;
 
@@ -10,7 +11,7 @@ use std::cell::RefCell;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use gateway_plugin_sdk::buckets::{self, Rate};
+use gateway_plugin_sdk::buckets::{self, Rate, Taken};
 use gateway_plugin_sdk::config::one_or_many;
 use gateway_plugin_sdk::needs::RequestNeed;
 use gateway_plugin_sdk::{
@@ -119,26 +120,9 @@ impl RequestFilter for BasicAuth {
         let Some(credentials) = credentials else {
             return Ok(self.refuse().into());
         };
-        let user = match self.known(&credentials) {
-            Some(user) => user,
-            None => {
-                let address = network(request.get(self.client_ip).unwrap_or_default());
-                let take = |tokens| buckets::take("attempts", address, self.attempts, tokens);
-                if take(0).remaining == 0 {
-                    let seconds = take(1).retry_after_ms.div_ceil(1000).max(1);
-                    return Ok(Reply::new(429).header("retry-after", seconds.to_string()).into());
-                }
-                match self.check(&credentials) {
-                    Some(user) => user,
-                    // Right ones are remembered and cost little. Were they counted, a reload would lock out an office of people behind
-                    // one address: each of them would cost an attempt on each worker. Those looked at on several workers at once may
-                    // be so many more than there are attempts left.
-                    None => {
-                        take(1);
-                        return Ok(self.refuse().into());
-                    }
-                }
-            }
+        let user = match self.user_of(&credentials, network(request.get(self.client_ip).unwrap_or_default())) {
+            Ok(user) => user,
+            Err(refused) => return Ok(refused.into()),
         };
         if let Some(header) = &self.user_header {
             edits.set_header(header, &user.name)?;
@@ -166,11 +150,46 @@ impl BasicAuth {
         self.users.get(found)
     }
 
-    /// Whose password it is, when it was right before.
-    fn known(&self, credentials: &Credentials) -> Option<&User> {
-        let user = self.user(&credentials.name)?;
-        let known = (*user.known.borrow())?;
-        bool::from(known.ct_eq(&user.digest(&credentials.password))).then_some(user)
+    /// Whose password it is, where its address has tries left; or what it gets.
+    fn user_of(&self, credentials: &Credentials, address: &[u8]) -> Result<&User, Reply> {
+        let named = self.user(&credentials.name);
+        let known = named.filter(|user| user.remembers(&credentials.password));
+        let tries = Tries {
+            key: address,
+            bucket: "attempts",
+            rate: self.attempts,
+        };
+        let used_up = tries.are_used_up();
+        if !used_up && let Some(user) = known.or_else(|| self.check(credentials)) {
+            return Ok(user);
+        }
+        // Of those who have a name here, each has as many at that address. No name has a control character.
+        let key = [&credentials.name[..], &[0], address].concat();
+        let of_name = Tries {
+            key: &key,
+            bucket: "guesses",
+            rate: self.attempts,
+        };
+        match known {
+            // Right ones are remembered and cost little. Were they counted, a reload would lock out an office of people behind
+            // one address: each of them would cost an attempt on each worker. Those looked at on several workers at once may
+            // be so many more than there are attempts left.
+            _ if !used_up => {
+                tries.use_one();
+                if named.is_some() {
+                    of_name.use_one();
+                }
+                Err(self.refuse())
+            }
+            Some(_) if of_name.are_used_up() => Err(of_name.wait()),
+            Some(user) => Ok(user),
+            None => {
+                if named.is_some_and(User::is_remembered) {
+                    of_name.use_one();
+                }
+                Err(tries.wait())
+            }
+        }
     }
 
     /// Whose password it is. A name that nobody has takes as long as a wrong password.
@@ -193,7 +212,44 @@ impl BasicAuth {
     }
 }
 
+/// How often somebody may be wrong.
+struct Tries<'a> {
+    bucket: &'static str,
+    key: &'a [u8],
+    rate: Rate,
+}
+
+impl Tries<'_> {
+    fn take(&self, tokens: u32) -> Taken {
+        buckets::take(self.bucket, self.key, self.rate, tokens)
+    }
+
+    fn are_used_up(&self) -> bool {
+        self.take(0).remaining == 0
+    }
+
+    fn use_one(&self) {
+        self.take(1);
+    }
+
+    fn wait(&self) -> Reply {
+        // None is there, and none is taken.
+        let seconds = self.take(1).retry_after_ms.div_ceil(1000).max(1);
+        Reply::new(429).header("retry-after", seconds.to_string())
+    }
+}
+
 impl User {
+    /// Whether this password was right before.
+    fn remembers(&self, password: &[u8]) -> bool {
+        let known = *self.known.borrow();
+        known.is_some_and(|known| bool::from(known.ct_eq(&self.digest(password))))
+    }
+
+    fn is_remembered(&self) -> bool {
+        self.known.borrow().is_some()
+    }
+
     /// With the hash in it, whose salt nobody else has.
     fn digest(&self, password: &[u8]) -> [u8; 32] {
         let digest = Sha256::new().chain_update(self.hash.salt()).chain_update([0]);

@@ -93,10 +93,9 @@ fn who_tries_many_has_to_wait_and_nobody_else() {
     let host = Host::new();
     let plugin = plugin(&host, &json!({"attempts": 3}));
     let from = |request: Request, client: &str| request.from(client);
-    assert_eq!(
-        status(&plugin, &from(with("ada", "correct horse"), "192.0.2.1:1")),
-        None
-    );
+    for (name, password) in [("ada", "correct horse"), ("lin", "battery:staple")] {
+        assert_eq!(status(&plugin, &from(with(name, password), "192.0.2.1:1")), None);
+    }
     for _ in 0..3 {
         assert_eq!(status(&plugin, &from(with("ada", "x"), "192.0.2.1:1")), Some(401));
     }
@@ -106,7 +105,7 @@ fn who_tries_many_has_to_wait_and_nobody_else() {
     let after = waits.headers().iter().find(|(name, _)| name == "retry-after");
     assert_eq!((waits.status(), &*after.expect("when").1), (429, &b"20"[..]));
     assert_eq!(status(&plugin, &from(with("ada", "y"), "192.0.2.2:1")), Some(401));
-    let known = from(with("ada", "correct horse"), "192.0.2.1:1");
+    let known = from(with("lin", "battery:staple"), "192.0.2.1:1");
     assert_eq!(
         status(&plugin, &known),
         None,
@@ -125,6 +124,41 @@ fn who_tries_many_has_to_wait_and_nobody_else() {
         status(&plugin, &from(with("lin", "x"), "[2001:db8::ffff:1]:1")),
         Some(429)
     );
+}
+
+/// What an instance remembers answers at once, and could be asked for as often as one likes.
+#[test]
+fn a_password_that_is_remembered_is_guessed_at_no_more_often_than_another() {
+    let host = Host::new();
+    let plugin = plugin(&host, &json!({"attempts": 3}));
+    let here = |name: &str, password: &str| with(name, password).from("192.0.2.1:1");
+    let elsewhere = with("ada", "correct horse").from("192.0.2.2:1");
+    for request in [&elsewhere, &here("lin", "battery:staple")] {
+        assert_eq!(status(&plugin, request), None);
+    }
+    // Used up by guesses at somebody else, so that one guess after the other would get 429, and the right one none.
+    for _ in 0..3 {
+        assert_eq!(status(&plugin, &here("nobody", "x")), Some(401));
+    }
+    assert_eq!(status(&plugin, &here("ada", "correct horse")), None);
+    for guess in ["a", "b", "c"] {
+        assert_eq!(status(&plugin, &here("ada", guess)), Some(429));
+    }
+    let refused = ask(&plugin, &here("ada", "correct horse")).reply.expect("a reply");
+    let after = refused.headers().iter().find(|(name, _)| name == "retry-after");
+    assert_eq!((refused.status(), &*after.expect("when").1), (429, &b"20"[..]));
+    // It is her password at this address alone.
+    for request in [&elsewhere, &here("lin", "battery:staple")] {
+        assert_eq!(status(&plugin, request), None);
+    }
+    // Wrong ones count for both while there are tries left, so that there are never twice as many.
+    host.advance(Duration::from_secs(60));
+    for _ in 0..3 {
+        assert_eq!(status(&plugin, &here("ada", "x")), Some(401));
+    }
+    assert_eq!(status(&plugin, &here("ada", "correct horse")), Some(429));
+    host.advance(Duration::from_secs(20));
+    assert_eq!(status(&plugin, &here("ada", "correct horse")), None);
 }
 
 /// An office behind one address, after a reload: nobody's password is remembered yet.
