@@ -5,7 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use gateway_tests::{Builder, Client, Gateway, HttpServer, get, guest};
+use gateway_tests::guest::FACTS;
+use gateway_tests::{Answer, Builder, Client, Gateway, HttpServer, get, guest};
 
 /// Answers every request with this status.
 fn answering(status: u16) -> Vec<u8> {
@@ -603,6 +604,55 @@ async fn no_more_requests_for_a_tenants_hosts_are_under_way_than_its_quota_says(
     assert_eq!(first.response().await.status, 200);
     gateway.access_log(7).await;
     assert_eq!(gateway.ask("own", get("/").host("acme.example")).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_a_tenants_plugin_makes_of_answers_takes_no_server_from_others() {
+    // Of each server's first answers it makes errors; a server that answers with errors it shows as one that does not.
+    let set = |status: u16| {
+        let exports = format!(
+            r#"(import "gateway:policy/response-edits@0.1.0" "set-status" (func $set (param i32 i32))) ;; end of imports
+            (func (export "gateway:policy/request-filter@0.1.0#on-request") {FACTS} (result i32) (call $none))
+            (func (export "gateway:policy/response-filter@0.1.0#on-response") {FACTS} (result i32)
+                (call $set (i32.const {status}) (i32.const 600)) (call $none))"#
+        );
+        guest::component("header-rewrite", &exports)
+    };
+    for (answers, made, ejections) in [(200, 500, 0.0), (500, 200, 1.0)] {
+        let app = HttpServer::start(move |_| Answer::status(answers)).await;
+        let spare = HttpServer::start(move |_| Answer::status(answers)).await;
+        let gateway = Gateway::kdl(
+            r#"
+            process { workers 1 }
+            tenant "acme" {
+                hosts "acme.example"
+                plugin "own" "own.wasm" { on-failure "deny" }
+                use-plugin "own"
+            }
+            frontend "web" { bind "127.0.0.1:0"; tenants "acme"; default-backend "app" }
+            backend "app" {
+                balance "first"
+                outlier-ejection consecutive-errors=3 base-time="1m"
+                server "a" "@app"
+                server "b" "@spare"
+            }
+        "#,
+        )
+        .with("@app", app.address())
+        .with("@spare", spare.address())
+        .file("own.wasm", set(made))
+        .start()
+        .await;
+        for _ in 0..4 {
+            let asked = gateway.ask("web", get("/").host("acme.example")).await;
+            assert_eq!(asked.status, made);
+        }
+        let labels = &[("server", "a"), ("reason", "errors")];
+        gateway
+            .metric_is("gateway_server_outlier_ejections_total", labels, ejections)
+            .await;
+        assert_eq!(app.requests().len(), if ejections > 0.0 { 3 } else { 4 });
+    }
 }
 
 #[tokio::test]

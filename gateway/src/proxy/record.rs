@@ -85,6 +85,8 @@ struct Upstream {
     connect: Option<Duration>,
     sent_at: Option<Instant>,
     response: Option<Duration>,
+    /// What the server has answered, whatever became of that on its way to the client.
+    said: Option<StatusCode>,
     retries: u32,
 }
 
@@ -178,6 +180,7 @@ impl Record {
             connect: None,
             sent_at: None,
             response: None,
+            said: None,
             retries: 0,
         });
     }
@@ -245,17 +248,22 @@ impl Record {
         }
     }
 
-    /// A server's response has begun.
-    pub fn responded(&mut self, head: &response::Parts) {
-        self.status = Some(head.status);
+    /// A server's response has begun, and nobody has edited it yet: by this it is judged. Who may edit the answers to some requests would
+    /// decide otherwise which servers the others get.
+    pub fn server_responded(&mut self, status: StatusCode, headers: &HeaderMap) {
         // Calls of gRPC are POST.
-        if self.method == Method::POST && coded::is_grpc(&head.headers) {
-            let said = GrpcStatus::of(&head.headers);
+        if self.method == Method::POST && coded::is_grpc(headers) {
+            let said = GrpcStatus::of(headers);
             // What gRPC-Web says behind its content is a part of that, which is not read: HTTP's status is all that there is.
-            let is_known = said != GrpcStatus::Unsaid || !coded::is_grpc_web(&head.headers);
+            let is_known = said != GrpcStatus::Unsaid || !coded::is_grpc_web(headers);
             self.grpc = is_known.then_some(said);
         }
-        self.server_answered(Some(head.status));
+        self.server_answered(Some(status));
+    }
+
+    /// A server's response goes to the client, as it has been edited.
+    pub fn responded(&mut self, head: &response::Parts) {
+        self.status = Some(head.status);
     }
 
     /// This came behind the content of a server's response. The request's number, where the client is told it, is not the server's to say.
@@ -268,8 +276,9 @@ impl Record {
         }
         let said = GrpcStatus::of(trailers);
         self.grpc = Some(said);
-        if let (Some(StatusCode::OK), Some(status)) = (self.status, said.as_judged())
+        if let Some(status) = said.as_judged()
             && let Some(upstream) = &self.upstream
+            && upstream.said == Some(StatusCode::OK)
             && let (Some(server), Some(after)) = (upstream.server, upstream.response)
         {
             upstream.backend.servers[server].is_judged_by(Some(status), after);
@@ -311,7 +320,6 @@ impl Record {
     /// The operator's page has taken the place of a server's answer, whose status stays.
     pub fn answered_by_page(&mut self, status: StatusCode) {
         self.status = Some(status);
-        self.server_answered(Some(status));
         self.reason = Some(ERROR_PAGE);
     }
 
@@ -424,8 +432,8 @@ impl Record {
     /// none for no answer at all.
     fn call_ended_unsaid(&self, status: Option<u16>) {
         if self.grpc == Some(GrpcStatus::Unsaid)
-            && self.status == Some(StatusCode::OK)
             && let Some(upstream) = &self.upstream
+            && upstream.said == Some(StatusCode::OK)
             && let (Some(server), Some(after)) = (upstream.server, upstream.response)
         {
             upstream.backend.servers[server].is_judged_by(status, after);
@@ -503,6 +511,7 @@ impl Record {
         {
             let after = now.saturating_duration_since(sent_at);
             upstream.response = status.map(|_| after);
+            upstream.said = status;
             judge(&upstream.backend.servers[server], status, self.grpc, after);
         }
     }

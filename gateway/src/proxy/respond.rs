@@ -134,6 +134,7 @@ pub async fn respond<'a>(
         StatusCode::UPGRADE_REQUIRED => upgrade::required(response.headers()),
         _ => None,
     };
+    record.server_responded(response.status(), response.headers());
     headers::strip_hop_by_hop(response.headers_mut());
     if let Some(protocols) = protocols
         && !client.is_stream()
