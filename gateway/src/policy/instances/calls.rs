@@ -179,6 +179,24 @@ impl Instances {
         }
         subject.swap(state);
         state.phase = Phase::Setup;
+        // What its answer comes to is a part of the call: edits of a head that others have made large take as long as they take.
+        let finished = match answer {
+            Some(Ok(answer)) => Ok(match attachment.hold_so_much(state.edits.held()) {
+                Ok(held) => {
+                    let finished = finish(answer, state, &mut subject);
+                    // Edits that are not made are gone, and so is what they took.
+                    if finished.is_ok()
+                        && let Some(held) = held
+                    {
+                        subject.hold(held);
+                    }
+                    finished
+                }
+                Err(full) => Err(full.into()),
+            }),
+            Some(Err(error)) => Err(failure(state, &error, FailureKind::Trap, hook.name)),
+            None => Err(hook.failed("is not exported by the component")),
+        };
         // Of those whose calls are not timed, what no tick has met counts for nothing.
         let mut took = Took::exactly(state.cpu.at_least());
         if let Some(since) = begun.cpu {
@@ -198,51 +216,32 @@ impl Instances {
             attachment.budget.charge(now, used);
         }
         attachment.keep_pace(hook, took);
-        let failure = match answer {
-            Some(Ok(answer)) => {
-                let held = attachment.hold_so_much(state.edits.bytes());
-                let finished = match held {
-                    Ok(held) => {
-                        let finished = finish(answer, state, &mut subject);
-                        // Edits that are not made are gone, and so is what they took.
-                        if finished.is_ok()
-                            && let Some(held) = held
-                        {
-                            subject.hold(held);
-                        }
-                        finished
-                    }
-                    Err(full) => Err(full.into()),
-                };
-                match finished {
-                    Ok(answer) => {
-                        if !state.tags.is_empty() {
-                            let tags = std::mem::take(&mut state.tags);
-                            if !attachment.is_shadow() {
-                                subject.tag(tags, attachment);
-                            }
-                        }
-                        succeeded(attachment, hook);
-                        self.put(attachment, instance, &mut subject, hook);
-                        return Ok(answer);
-                    }
-                    Err(untaken) => {
-                        let is_full = matches!(untaken, Untaken::Full(_));
-                        let failure = untaken.failure(hook.name);
-                        if is_full && !matches!(attachment.isolation, Isolation::PerRequest { .. }) {
-                            // It has worked, and nothing of it is taken. Setting another up for each call until there is room again
-                            // would cost more than the calls.
-                            state.edits.clear();
-                            drop(std::mem::take(&mut state.tags));
-                            self.put(attachment, instance, &mut subject, hook);
-                            return Err(self.report(attachment, hook, failure));
-                        }
-                        failure
+        let failure = match finished {
+            Ok(Ok(answer)) => {
+                if !state.tags.is_empty() {
+                    let tags = std::mem::take(&mut state.tags);
+                    if !attachment.is_shadow() {
+                        subject.tag(tags, attachment);
                     }
                 }
+                succeeded(attachment, hook);
+                self.put(attachment, instance, &mut subject, hook);
+                return Ok(answer);
             }
-            Some(Err(error)) => failure(state, &error, FailureKind::Trap, hook.name),
-            None => hook.failed("is not exported by the component"),
+            Ok(Err(untaken)) => {
+                let is_full = matches!(untaken, Untaken::Full(_));
+                let failure = untaken.failure(hook.name);
+                if is_full && !matches!(attachment.isolation, Isolation::PerRequest { .. }) {
+                    // It has worked, and nothing of it is taken. Setting another up for each call until there is room again
+                    // would cost more than the calls.
+                    state.edits.clear();
+                    drop(std::mem::take(&mut state.tags));
+                    self.put(attachment, instance, &mut subject, hook);
+                    return Err(self.report(attachment, hook, failure));
+                }
+                failure
+            }
+            Err(failure) => failure,
         };
         drop(instance);
         Err(self.report(attachment, hook, failure))

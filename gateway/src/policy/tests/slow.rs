@@ -272,3 +272,45 @@ fn looking_for_what_an_answer_is_known_by_is_a_part_of_it() {
     assert!(attachment.stats().cpu() > before.1);
     assert!(attachment.is_heavy());
 }
+
+#[test]
+fn what_the_gateway_makes_of_an_answer_is_a_part_of_the_call() {
+    use crate::policy::cpu::thread_cpu_time;
+    use crate::policy::hook::EVALUATE;
+    use crate::policy::subject::Subject;
+
+    let host = host_of(2);
+    let guest = Guest {
+        evaluate: Some("(i64.const 0)"),
+        ..GUEST
+    };
+    let attachment = attach_with(&host, &guest, |spec| {
+        spec.callers = Callers::Either {
+            slow: Duration::from_secs(10),
+            heavy: crate::config::Heavy::DEFAULT,
+        };
+        let limits = crate::config::BudgetLimits {
+            cpu: Some(crate::config::Millicores(1000)),
+            ..Default::default()
+        };
+        spec.budget = Budget::new("plugin \"one\"", limits, None);
+        spec.place = AttachedAs::Predicates;
+    });
+    let long = Duration::from_millis(30);
+    let answer = Instances::new(&host).call(
+        &attachment,
+        Subject::Exchange(&mut exchange("/")),
+        EVALUATE,
+        |guests, store, facts| {
+            let guest = guests.predicates.as_ref();
+            guest.map(|guest| guest.call_evaluate(store, facts))
+        },
+        |answer, _, _| {
+            let begun = thread_cpu_time();
+            while thread_cpu_time().saturating_sub(begun) < long {}
+            Ok(answer)
+        },
+    );
+    assert_eq!(answer, Ok(0));
+    assert!(attachment.stats().cpu() >= long, "{:?}", attachment.stats().cpu());
+}
