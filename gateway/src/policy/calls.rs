@@ -186,7 +186,7 @@ impl Call {
         let method = Method::from_bytes(call.method.as_bytes()).ok();
         let method = method.filter(|method| *method != Method::CONNECT);
         let method = method.ok_or("calls with a method that is none")?;
-        let target = Some(call.target).filter(|target| target.first() == Some(&b'/'));
+        let target = Some(call.target).filter(|target| target.first() == Some(&b'/') && target.is_ascii());
         let target = target.and_then(|target| Uri::from_maybe_shared(target).ok());
         let target = target.ok_or("calls for a target that is no path")?;
         let fields = call

@@ -10,7 +10,7 @@ use super::bindings::exports::gateway::policy::{
 };
 use super::cache::Cache;
 use super::compiler::CompileError;
-use super::failure::PolicyError;
+use super::failure::{PolicyError, one_line};
 use super::hooks::Hooks;
 use super::state::State;
 use crate::config::Grant;
@@ -102,7 +102,10 @@ impl CompileError {
                 size,
                 limit: MAX_COMPONENT_BYTES,
             },
-            Self::Refused(message) => PolicyError::Invalid { label, message },
+            Self::Refused(message) => PolicyError::Invalid {
+                label,
+                message: one_line(&message),
+            },
             Self::NotExecutable(message) => PolicyError::NotExecutable(message),
             Self::TooMuch(message) => PolicyError::CompileLimit { label, message },
             Self::TooMuchCode(limit) => PolicyError::CodeLimit { label, limit },
@@ -141,7 +144,7 @@ impl Component {
         let asks_beside_buckets = asks(|interface| interface != "buckets" && !TELL_NOTHING.contains(&interface));
         let mistyped = |message: String| PolicyError::Mistyped {
             label: label.to_owned(),
-            message,
+            message: one_line(&message),
         };
         let pre = linker
             .instantiate_pre(component)
@@ -212,7 +215,7 @@ impl Exports {
         }
         let mistyped = |e: wasmtime::Error| PolicyError::Mistyped {
             label: label.to_owned(),
-            message: format!("{e:#}"),
+            message: one_line(&format!("{e:#}")),
         };
         macro_rules! hook {
             ($interface:literal, $module:ident) => {
@@ -257,7 +260,7 @@ fn check_imports(
     for (name, import) in component.component_type().imports(engine) {
         let unknown = || PolicyError::UnknownImport {
             label: label.to_owned(),
-            import: name.to_owned(),
+            import: one_line(name),
         };
         let interface = name.strip_prefix(PACKAGE).ok_or_else(unknown)?;
         let (interface, version) = interface.split_once('@').ok_or_else(unknown)?;
@@ -281,7 +284,7 @@ fn check_imports(
         if !grants.contains(&grant) {
             return Err(PolicyError::NotGranted {
                 label: label.to_owned(),
-                import: name.to_owned(),
+                import: one_line(name),
                 line,
             });
         }

@@ -11,6 +11,7 @@ use super::attachment::Attachment;
 use super::bindings::gateway::policy::types;
 use super::exchange::Reply;
 use super::failure::Untaken;
+use crate::authority::is_authority;
 use crate::config::{MAX_CALL_EDITS, MAX_EDIT_BYTES, OWN_FIELDS};
 use crate::twins;
 
@@ -65,6 +66,9 @@ impl Edits {
         if path.contains(&b'?') || path.contains(&b'#') {
             return Err("a path may not contain `?` or `#`".to_owned());
         }
+        if !path.is_ascii() {
+            return Err(format!("the path {NOT_ASCII}"));
+        }
         let bytes = path.len();
         let path = Bytes::from(path);
         // What `http` takes here it takes again when the edit is applied.
@@ -79,6 +83,9 @@ impl Edits {
         };
         if query.contains(&b'#') {
             return Err("a query may not contain `#`".to_owned());
+        }
+        if !query.is_ascii() {
+            return Err(format!("the query {NOT_ASCII}"));
         }
         let bytes = query.len();
         PathAndQuery::from_maybe_shared(Bytes::from([b"/?", query.as_slice()].concat()))
@@ -274,6 +281,9 @@ pub(crate) fn call_headers<'a>(
         }
         let value = field_value(name, value)?;
         if name.eq_ignore_ascii_case("host") {
+            if !is_authority(value.as_bytes()) {
+                return Err("the call's `host` is none".to_owned());
+            }
             headers.insert(http::header::HOST, value);
         } else {
             headers.append(field_name(name)?, value);
@@ -365,6 +375,9 @@ fn final_status(status: u16) -> Option<StatusCode> {
 fn shown(text: &str) -> String {
     text.chars().take(64).flat_map(char::escape_debug).collect()
 }
+
+/// Servers guess at the encoding of what is not ASCII: clients may not send it either.
+const NOT_ASCII: &str = "contains a character that is not ASCII, which has to be percent-encoded";
 
 /// Bytes that a field takes in a head beside its name and value, about.
 const FIELD: usize = 128;
@@ -535,16 +548,32 @@ mod tests {
             b"/\r\n",
             b"/\0",
             b"http://h/",
+            b"/\x7f",
+            "/\u{e4}".as_bytes(),
         ] {
             edits.set_path(path.to_vec()).unwrap_err();
         }
-        for query in [&b"a b"[..], b"a#b", b"\r\n", b"\0"] {
+        for query in [&b"a b"[..], b"a#b", b"\r\n", b"\0", b"\x7f", "\u{e4}".as_bytes()] {
             edits.set_query(Some(query.to_vec())).unwrap_err();
         }
         for status in [0, 100, 101, 199, 204, 205, 304, 600, 999, 65535] {
             edits.set_status(status).unwrap_err();
         }
         assert!(edits.list.is_empty());
+    }
+
+    #[test]
+    fn a_call_says_whom_it_asks_by_an_authority() {
+        for (host, is_one) in [
+            (&b"app.example:8080"[..], true),
+            (b"[::1]", true),
+            (b"a/b", false),
+            (b"a, b", false),
+            (b"user@a", false),
+        ] {
+            let made = call_headers([("Host", host)].into_iter());
+            assert_eq!(made.is_ok(), is_one, "{host:?}");
+        }
     }
 
     #[test]

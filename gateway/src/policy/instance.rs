@@ -64,7 +64,10 @@ impl SetUpError {
                 label,
                 failure: failure.in_one_line(),
             },
-            Self::Mistyped(message) => PolicyError::Mistyped { label, message },
+            Self::Mistyped(message) => PolicyError::Mistyped {
+                label,
+                message: one_line(&message),
+            },
             Self::Refused(refused) => PolicyError::Config {
                 label,
                 message: one_line(&refused.message),

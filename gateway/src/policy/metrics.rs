@@ -55,7 +55,10 @@ impl PluginMetrics {
         let mut metrics = Vec::with_capacity(declared.len());
         for metric in declared {
             if !names.insert(&metric.name) {
-                return Err(format!("declares the metric `{}` twice", metric.name.escape_debug()));
+                return Err(format!(
+                    "declares the metric `{}` twice",
+                    super::failure::short_name(&metric.name)
+                ));
             }
             metrics.push(Metric::new(metric).map_err(|why| {
                 let name: String = metric.name.chars().take(MAX_NAME).collect();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::attribute::Attribute;
 use super::bindings::exports::gateway::policy::lifecycle;
+use super::failure::short_name;
 use super::maps::Maps;
 
 /// The attributes that a component is handed, by phase.
@@ -37,6 +38,9 @@ impl Needs {
             let names = first.iter().chain(second);
             names
                 .map(|name| {
+                    if name.len() > MAX_NEED {
+                        return Err((short_name(name), "is longer than an attribute's name may be"));
+                    }
                     let attribute = Attribute::parse_with(name, phase, maps);
                     let attribute = attribute.and_then(|attribute| attribute.asked_by(tenant));
                     attribute.map_err(|why| (name.clone(), why))
@@ -69,3 +73,6 @@ pub(crate) enum NeedPhase {
 
 /// Attributes that a component may ask for in one phase. Each is looked for in every exchange.
 const MAX_NEEDS: usize = 256;
+
+/// Bytes of an attribute's name: they are kept for as long as the component is attached, for each of its uses.
+const MAX_NEED: usize = 512;

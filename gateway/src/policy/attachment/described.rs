@@ -19,6 +19,12 @@ pub(super) fn check_predicates(hook: bool, names: &[String]) -> Result<(), Strin
         if name.is_empty() {
             return Err("has a predicate without a name".to_owned());
         }
+        if name.len() > MAX_PREDICATE {
+            let name = short_name(name);
+            return Err(format!(
+                "has a predicate `{name}…`, whose name has more than {MAX_PREDICATE} bytes"
+            ));
+        }
         if names[..i].contains(name) {
             return Err(format!("has two predicates named `{}`", one_line(name)));
         }
@@ -56,6 +62,9 @@ pub(super) fn check_policies(policies: Vec<limiter::Policy>) -> Result<Vec<Limit
 
 /// Predicates of a component: bits of the answer.
 const MAX_PREDICATES: usize = 64;
+
+/// Bytes of a predicate's name, which is kept for as long as the component is attached.
+const MAX_PREDICATE: usize = 512;
 
 /// Limits of a component; the contract says so. A response that tells of them grows with each.
 const MAX_POLICIES: usize = 64;

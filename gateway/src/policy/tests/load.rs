@@ -224,3 +224,33 @@ fn a_refused_configuration_is_told_with_its_place() {
         other => panic!("{other:?}"),
     }
 }
+
+/// A component calls what it imports, needs and answers as it likes.
+#[test]
+fn names_steer_no_terminal_and_are_not_kept_at_any_length() {
+    // In a URL anything may stand.
+    let text = r#"(component (import "url=<http://a/\0aforged \1b[2J>" (func)))"#;
+    let error = host_of(1).compile("guest", &wat::parse_str(text).unwrap(), &[]);
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains(r"http://a/\nforged \u{1b}[2J"), "{error}");
+    assert!(!error.contains(['\n', '\u{1b}']), "{error}");
+    let long = "x".repeat(600);
+    let need = format!("header:{long}");
+    let of_needs = Guest {
+        request_needs: &[&need],
+        evaluate: Some("(i64.const 0)"),
+        ..GUEST
+    };
+    let of_predicates = Guest {
+        predicates: &[&long],
+        evaluate: Some("(i64.const 0)"),
+        ..GUEST
+    };
+    for (guest, why) in [
+        (of_needs, "is longer than an attribute's name may be"),
+        (of_predicates, "whose name has more than 512 bytes"),
+    ] {
+        let error = load_error(&guest);
+        assert!(error.contains(why) && error.len() < 400, "{error}");
+    }
+}
