@@ -214,6 +214,44 @@ fn a_tenants_quota_bounds_what_its_files_take_to_compile() {
     assert!(checked.stdout.contains(says), "{checked:?}");
 }
 
+/// It costs nothing to compile, and stays in memory.
+#[tokio::test]
+async fn a_tenants_quota_bounds_what_the_components_of_its_files_come_to() {
+    // A mebibyte of data that nothing takes, which differs from component to component.
+    let with_data = |n: u8| {
+        let facts = guest::FACTS;
+        let data = format!("\\{n:02x}").repeat(1 << 20);
+        let exports = format!(
+            r#"(data "{data}")
+            (func (export "gateway:policy/request-filter@0.1.0#on-request") {facts} (result i32)
+                (call $reply (i32.const 552) (i32.const 0)))
+            (func (export "gateway:policy/response-filter@0.1.0#on-response") {facts} (result i32) (call $none))"#
+        );
+        guest::component("header-rewrite", &exports)
+    };
+    let named = |count: u8| {
+        let names = (0..count).map(|n| (format!("d{n}"), format!("{n}.wasm")));
+        let again = [("again".to_owned(), "0.wasm".to_owned())];
+        let own = plugins([("own".to_owned(), "own.wasm".to_owned())].into_iter());
+        let builder = Gateway::kdl(TENANTS)
+            .with("@quota", "quota machine-code=\"3MiB\";")
+            .file("tenants/acme/a.kdl", plugins(names.chain(again)))
+            .file("tenants/rival/a.kdl", own)
+            .file("tenants/rival/own.wasm", answering(551));
+        (0..count).fold(builder, |builder, n| {
+            builder.file(&format!("tenants/acme/{n}.wasm"), with_data(n))
+        })
+    };
+    // One that is used twice counts once.
+    let gateway = named(2).start().await;
+    for (host, status) in [("acme.example", 552), ("rival.example", 551)] {
+        assert_eq!(gateway.ask("web", get("/").host(host)).await.status, status, "{host}");
+    }
+    let checked = named(3).check(&[]);
+    let says = "with it, the components of its tenant's files come to more than 3145728 bytes of machine code";
+    assert!(checked.stdout.contains(says), "{checked:?}");
+}
+
 /// A start and a reload wait for that, too.
 #[tokio::test]
 async fn a_tenants_quota_bounds_what_its_plugins_take_to_set_up() {

@@ -199,6 +199,8 @@ pub fn quotas(config: &Config, tenant: &Tenant) -> Vec<(&'static str, String, Le
     };
     let compile = tenant.compile.map(|most| given(units::show_duration(most)));
     let of_files = || (units::show_duration(compile_share(pool.compile.cpu)), Level::Process);
+    let machine_code = tenant.machine_code.map(size).map(given);
+    let code_of_files = || (size(DEFAULT_MACHINE_CODE), Level::Default);
     let rows = [
         ("limit cpu", limits.cpu.map(units::show_duration).map(given)),
         ("limit memory", limits.memory.map(size).map(given)),
@@ -243,6 +245,10 @@ pub fn quotas(config: &Config, tenant: &Tenant) -> Vec<(&'static str, String, Le
         ),
         // It bounds what the tenant's files name.
         ("compile-cpu", compile.or_else(|| tenant.has_files.then(of_files))),
+        (
+            "machine-code",
+            machine_code.or_else(|| tenant.has_files.then(code_of_files)),
+        ),
         ("acls", number(rules.acls, RuleQuota::DEFAULT.acls)),
         ("rules", number(rules.rules, RuleQuota::DEFAULT.rules)),
         ("patterns", number(rules.patterns, RuleQuota::DEFAULT.patterns)),
@@ -333,6 +339,10 @@ pub const fn memory_share(total: u64) -> u64 {
 pub const fn compile_share(one: Duration) -> Duration {
     one.saturating_mul(5)
 }
+
+/// Bytes of machine code that all components which a tenant's files name may come to: as much as one may, or as ten that have an interpreter
+/// in them. It stays in memory for as long as they are used.
+pub const DEFAULT_MACHINE_CODE: u64 = 256 << 20;
 
 fn smallest<T: PartialOrd, const N: usize>(limits: [(Option<T>, Level); N]) -> Option<Limit<T>> {
     limits

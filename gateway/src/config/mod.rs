@@ -29,7 +29,8 @@ use std::path::Path;
 
 pub use diagnostics::{Code, ConfigError, ConfigErrors, Label, Position, Source};
 pub use effective::{
-    EffectiveLimits, Level, Limit, compile_share, memory_share, of_own_components, pool_share, quotas,
+    DEFAULT_MACHINE_CODE, EffectiveLimits, Level, Limit, compile_share, memory_share, of_own_components, pool_share,
+    quotas,
 };
 pub use lower::alone::MOST_MEMORY as MOST_TOOL_MEMORY;
 #[cfg(test)]

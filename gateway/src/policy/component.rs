@@ -167,6 +167,13 @@ impl Component {
         })
     }
 
+    /// Bytes of memory that its machine code takes, with the data that it comes with.
+    #[must_use]
+    pub fn code_bytes(&self) -> u64 {
+        let image = self.pre.component().image_range();
+        (image.end.addr() - image.start.addr()) as u64
+    }
+
     /// The hooks it exports.
     #[must_use]
     pub const fn hooks(&self) -> Hooks {

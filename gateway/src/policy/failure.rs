@@ -52,6 +52,14 @@ pub enum PolicyError {
         /// How much that is.
         most: std::time::Duration,
     },
+    /// With it, they come to more than they may.
+    #[error("{label}: with it, the components of its tenant's files come to more than {limit} bytes of machine code")]
+    CodeQuota {
+        /// The plugin.
+        label: String,
+        /// The bound in bytes.
+        limit: u64,
+    },
     /// They have taken what they may take to be set up, too.
     #[error("{label}: the {most:?} of CPU time that the tenant's files may take to compile and to set up are used up")]
     SetUpQuota {

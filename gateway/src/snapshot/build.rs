@@ -97,6 +97,7 @@ pub(super) fn snapshot(
         configs: Vec::new(),
         config_left: BTreeMap::new(),
         compile_left: BTreeMap::new(),
+        machine_code: BTreeMap::new(),
         budgets,
         tenants,
         under_way,
@@ -213,6 +214,8 @@ struct Builder<'a> {
     config_left: BTreeMap<usize, usize>,
     /// CPU time that compiling and setting up what a tenant's files name may take yet, by tenant.
     compile_left: BTreeMap<usize, Duration>,
+    /// Bytes of machine code that what a tenant's files name comes to, by tenant and by what it is made of.
+    machine_code: BTreeMap<usize, BTreeMap<[u8; 32], u64>>,
     /// By position: tenants, and what their plugins may use together.
     tenants: Vec<(Arc<Tenant>, Arc<Budget>)>,
     /// By position: how much of a tenant's may be under way.

@@ -43,6 +43,7 @@ struct Quota {
     /// Where it has something that is for HTTP mode alone, and for TCP mode alone; and the word.
     only_in: [Option<(String, SourceSpan)>; 2],
     compile: Option<Duration>,
+    machine_code: Option<u64>,
     rules: RuleQuota,
 }
 
@@ -55,6 +56,7 @@ impl Default for Quota {
             under_way: UnderWayQuota::default(),
             only_in: [None, None],
             compile: None,
+            machine_code: None,
             rules: RuleQuota::DEFAULT,
         }
     }
@@ -188,6 +190,7 @@ pub(super) fn tenant(
         kept: quota.kept,
         under_way: quota.under_way,
         compile: quota.compile,
+        machine_code: quota.machine_code,
         rule_quota: quota.rules,
         rules,
         connections,
@@ -397,6 +400,7 @@ fn quota(scope: &Scope<'_>, mut node: Node<'_>) -> Quota {
     let compile = node
         .property("compile-cpu")
         .and_then(|value| value.duration(COMPILE_CPU));
+    let machine_code = node.property("machine-code").and_then(|value| value.size(MACHINE_CODE));
     let rules = tenant_rules::quota(&mut node);
     node.finish();
     Quota {
@@ -406,6 +410,7 @@ fn quota(scope: &Scope<'_>, mut node: Node<'_>) -> Quota {
         under_way,
         only_in,
         compile,
+        machine_code,
         rules,
     }
 }
@@ -419,6 +424,8 @@ const ON_ERROR: &[(&str, &str)] = &[("keep", "keep"), ("refuse", "refuse")];
 
 /// From what the smallest component takes to more than anybody waits for.
 const COMPILE_CPU: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+/// From what the smallest component comes to to more than a machine has.
+const MACHINE_CODE: RangeInclusive<u64> = 64 << 10..=1 << 40;
 /// From one to more than a process can have.
 const UNDER_WAY: RangeInclusive<u64> = 1..=1_000_000;
 /// From one counter to what a scrape can still carry of one tenant.

@@ -195,6 +195,8 @@ pub struct Tenant {
     pub under_way: UnderWayQuota,
     /// `quota compile-cpu="5m"`: CPU time that compiling what its files name may take in one load.
     pub compile: Option<Duration>,
+    /// `quota machine-code="256MiB"`: bytes that it may come to.
+    pub machine_code: Option<u64>,
     /// `quota acls=64 …`: how much of this there may be,
     pub rule_quota: RuleQuota,
     /// which is what it decides of requests for its hosts,

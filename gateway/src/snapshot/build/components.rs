@@ -144,14 +144,46 @@ impl Builder<'_> {
         wasm: &[u8],
         grants: &[config::Grant],
     ) -> Result<Arc<Component>, PolicyError> {
-        if let Some(component) = self.compiled(label, sha256, grants) {
-            return Ok(component);
+        let component = match self.compiled(label, sha256, grants) {
+            Some(component) => component,
+            None => {
+                let code = self.code(made, label, sha256, wasm)?;
+                let component = self.policy.component(label, &code, grants)?;
+                let source = Source::new(label, sha256, grants);
+                self.compiled.components.insert(source, component.clone());
+                component
+            }
+        };
+        if let Made::For(tenant) = made {
+            self.keep_code_for(tenant, label, sha256, grants, component.code_bytes())?;
         }
-        let code = self.code(made, label, sha256, wasm)?;
-        let component = self.policy.component(label, &code, grants)?;
-        let source = Source::new(label, sha256, grants);
-        self.compiled.components.insert(source, component.clone());
         Ok(component)
+    }
+
+    /// Counts machine code of a component that a tenant's file names, once however often it does. What is too much is not kept: data that a
+    /// component brings takes no time to compile.
+    fn keep_code_for(
+        &mut self,
+        tenant: TenantId,
+        label: &str,
+        sha256: [u8; 32],
+        grants: &[config::Grant],
+        bytes: u64,
+    ) -> Result<(), PolicyError> {
+        let limit = self.config.tenants[tenant.0].machine_code;
+        let limit = limit.unwrap_or(config::DEFAULT_MACHINE_CODE);
+        let kept = self.machine_code.entry(tenant.0).or_default();
+        kept.insert(sha256, bytes);
+        if kept.values().fold(0, |all: u64, bytes| all.saturating_add(*bytes)) <= limit {
+            return Ok(());
+        }
+        kept.remove(&sha256);
+        self.compiled.components.remove(&Source::new(label, sha256, grants));
+        self.compiled.code.remove(&sha256);
+        Err(PolicyError::CodeQuota {
+            label: label.to_owned(),
+            limit,
+        })
     }
 
     fn code(&mut self, made: Made, label: &str, sha256: [u8; 32], wasm: &[u8]) -> Result<Code, PolicyError> {

@@ -202,6 +202,10 @@ fn plugin_fault(fault: ConfigError, plugin: &PluginAt, error: &PolicyError) -> C
             "this component",
             "have fewer or smaller components, mend the one that took too much, or let the operator allow more with `quota compile-cpu=`",
         ),
+        PolicyError::CodeQuota { .. } => (
+            "this component",
+            "have fewer or smaller components, or let the operator allow more with `quota machine-code=`",
+        ),
         PolicyError::SetUpQuota { .. } => (
             "this component",
             "have fewer plugins or uses of them, have them do less in `configure`, or let the operator allow more with `quota compile-cpu=`",
