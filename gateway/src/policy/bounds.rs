@@ -66,9 +66,15 @@ impl ResourceLimiter for Bounds {
         Ok(())
     }
 
-    fn table_growing(&mut self, _: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let allowed = desired <= MAX_TABLE_ELEMENTS && maximum.is_none_or(|maximum| desired <= maximum);
+    fn table_growing(&mut self, now: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let fits = desired <= MAX_TABLE_ELEMENTS && maximum.is_none_or(|maximum| desired <= maximum);
+        let more = counted(desired).saturating_sub(counted(now));
+        let allowed = fits && (more == 0 || self.lease.grow(more));
         self.refused |= !allowed;
+        if fits && !allowed {
+            self.lacks_shared = self.lease.lacks_shared();
+            self.lacks = self.lease.lacks();
+        }
         Ok(allowed)
     }
 
@@ -85,6 +91,13 @@ impl ResourceLimiter for Bounds {
     }
 }
 
+/// Bytes of a table with so many elements that count as memory.
+fn counted(elements: usize) -> usize {
+    elements
+        .saturating_sub(UNCOUNTED_ELEMENTS)
+        .saturating_mul(size_of::<usize>())
+}
+
 /// Core instances of one component instance: wit-component makes three of one module. A Python component, whose interpreter
 /// and libraries are a module each, has some forty.
 pub(crate) const MAX_CORE_INSTANCES: usize = 64;
@@ -98,3 +111,6 @@ pub(crate) const MAX_TABLES: usize = 4;
 
 /// Elements of a table: function pointers of a big program.
 pub(crate) const MAX_TABLE_ELEMENTS: usize = 20_000;
+
+/// Elements of a table that are not worth counting as memory: what most programs have.
+const UNCOUNTED_ELEMENTS: usize = 1024;

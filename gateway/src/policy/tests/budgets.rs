@@ -35,6 +35,32 @@ fn a_plugin_has_no_more_instances_than_it_may_and_its_neighbour_does_not_notice(
 }
 
 #[test]
+fn large_tables_count_as_memory() {
+    let host = host_of(2);
+    let guest = Guest {
+        items: "(table 20000 funcref)",
+        evaluate: Some("(i64.const 0)"),
+        ..GUEST
+    };
+    let component = host.compile("guest", &guest.component(), &[]).unwrap();
+    let attach = |bytes: u64| {
+        let limits = crate::config::BudgetLimits {
+            memory_in_all: Some(bytes),
+            ..Default::default()
+        };
+        let mut spec = spec("guest");
+        spec.budget = Budget::new("plugin \"one\"", limits, None);
+        host.attach(&component, spec)
+    };
+    // A page of memory, and 148 KiB.
+    attach(4 << 16).unwrap();
+    match attach(3 << 16) {
+        Err(PolicyError::Failed { failure, .. }) => assert_eq!(failure.kind, FailureKind::Memory),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn memory_of_all_instances_of_a_tenant_is_bounded() {
     let host = host_of(16);
     let limits = crate::config::BudgetLimits {
