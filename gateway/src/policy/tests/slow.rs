@@ -287,10 +287,10 @@ fn what_the_gateway_makes_of_an_answer_is_a_part_of_the_call() {
     let attachment = attach_with(&host, &guest, |spec| {
         spec.callers = Callers::Either {
             slow: Duration::from_secs(10),
-            heavy: crate::config::Heavy::DEFAULT,
+            heavy: Heavy::DEFAULT,
         };
-        let limits = crate::config::BudgetLimits {
-            cpu: Some(crate::config::Millicores(1000)),
+        let limits = BudgetLimits {
+            cpu: Some(Millicores(1000)),
             ..Default::default()
         };
         spec.budget = Budget::new("plugin \"one\"", limits, None);
