@@ -15,6 +15,28 @@ async fn gateway(says: &str, app: &HttpServer) -> Gateway {
     Gateway::kdl(&text).with("@app", app.address()).start().await
 }
 
+#[tokio::test]
+async fn a_backend_that_answers_everything_itself_needs_no_server() {
+    let app = HttpServer::answering("app").await;
+    let text = r#"
+        frontend "web" {
+            bind "127.0.0.1:0"
+            use-backend "gone" { path-prefix "/old/" }
+            default-backend "app"
+        }
+        backend "app" { server "s" "@app" }
+        backend "gone" {
+            acl "ping" { path "/old/ping" }
+            return status=202 if="ping" { body "pong" }
+            deny status=410
+        }
+    "#;
+    let gateway = Gateway::kdl(text).with("@app", app.address()).start().await;
+    for (path, status) in [("/x", 200), ("/old/ping", 202), ("/old/x", 410)] {
+        assert_eq!(gateway.ask("web", get(path)).await.status, status, "{path}");
+    }
+}
+
 // ── conditions ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 #[tokio::test]

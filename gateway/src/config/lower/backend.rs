@@ -226,8 +226,8 @@ pub(super) fn backend(scope: &Scope<'_>, begun: Begun<'_>) -> Option<Backend> {
     let response_edits = edits::response(response, &acls.names);
     edits::report_too_many_conditions(ctx, ("backend", span), &request_edits, &response_edits);
     let acls = acls.finish();
-    // What could not be read may have been one.
-    if block.finish(elsewhere) && !has_servers && !ctx.is_unread("server") {
+    // What could not be read may have been one, and where a rule answers everything, nobody asks for one.
+    if block.finish(elsewhere) && !has_servers && rules.last.is_none() && !ctx.is_unread("server") {
         let error = ConfigError::new(Code::Missing, "this backend has no server");
         ctx.report(
             error
