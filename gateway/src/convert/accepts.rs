@@ -69,7 +69,7 @@ impl Proxy<'_> {
             let lines = self.section.lines.iter();
             let acls = lines.filter(|line| line.keyword() == "acl" && line.word(1) == Some(name));
             let mut acls = acls.peekable();
-            if acls.peek().is_none() && name != "TRUE" && criteria::predefined(name).is_none() {
+            if acls.peek().is_none() && criteria::predefined(name).is_none() {
                 return Err(format!("there is no counterpart of `{name}`"));
             }
             for acl in acls {

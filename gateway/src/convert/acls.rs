@@ -13,13 +13,13 @@ impl Proxy<'_> {
         let section = self.section;
         let acls = || section.lines.iter().filter(|line| line.keyword() == "acl");
         for name in acls().filter_map(|line| line.word(1)) {
-            if !names.contains(&name) && !self.is_of_monitor(name) {
+            if !names.contains(&name) && !self.is_of_monitor(name) && !self.is_of_trusted(name) {
                 names.push(name);
             }
         }
         for name in names {
-            if self.counting_acl(name).is_some() {
-                // Said by the rules that ask it, as limits.
+            if self.counting_acl(name).is_some() || self.is_of_authentication(name) || self.is_of_status(name) {
+                // Said by the rules that ask it: as limits, as a plugin, as `if-status=`.
                 continue;
             }
             let lines: Vec<&Line> = acls().filter(|line| line.word(1) == Some(name)).collect();
@@ -149,7 +149,6 @@ impl Proxy<'_> {
     fn asked(&self, term: Term<'_>) -> Result<Option<(Asked, bool)>, String> {
         let (key, nodes, is_negated) = match term {
             Term::Or => return Ok(None),
-            Term::Named { name: "TRUE", .. } => return Err("always true: leave the condition out".to_owned()),
             Term::Named { name, .. } if self.counting_acl(name).is_some() => return Err(counts::ALONE.to_owned()),
             Term::Named { name, is_negated } => match criteria::predefined(name) {
                 Some(node) => (vec![name.to_owned()], vec![node], is_negated),

@@ -4,6 +4,7 @@ use super::haproxy::Line;
 use super::outline::Node;
 use super::proxies::Proxy;
 use super::tables::{called, name};
+use super::trusted::Trusted;
 use super::words::{self, Polarity, Term};
 
 /// A comparison of a count: `sc0_conn_rate gt 20`.
@@ -122,6 +123,14 @@ impl Proxy<'_> {
                 ));
             }
         };
+        let count = match count {
+            "conn_cur" => Count::Open,
+            "conn_rate" | "sess_rate" => Count::Connections,
+            "http_req_rate" => Count::Requests,
+            "http_err_rate" => Count::Errors,
+            "http_fail_rate" => Count::Failures,
+            other => return Err(format!("no limit here goes by `{other}`")),
+        };
         // Where what comes is tracked behind the rule, it is not among those that the rule counts.
         let tracks = |other: &Line| {
             let at = if other.keyword() == "tcp-request" { 2 } else { 1 };
@@ -133,21 +142,15 @@ impl Proxy<'_> {
             .iter()
             .filter(|other| tracks(other))
             .partition(|other| other.number < line.number);
-        let most = match counter.is_none() && before.is_empty() && !behind.is_empty() {
+        let is_tracked_behind = counter.is_none() && before.is_empty() && !behind.is_empty();
+        // What a request comes to is known when it is over: a rule sees those before it alone.
+        let most = match is_tracked_behind || count.statuses().is_some() {
             true => most.saturating_add(1),
             false => most,
         };
         if most == 0 {
             return Err("a limit lets one in at least: `reject` without a count refuses everybody".to_owned());
         }
-        let count = match count {
-            "conn_cur" => Count::Open,
-            "conn_rate" | "sess_rate" => Count::Connections,
-            "http_req_rate" => Count::Requests,
-            "http_err_rate" => Count::Errors,
-            "http_fail_rate" => Count::Failures,
-            other => return Err(format!("no limit here goes by `{other}`")),
-        };
         let tracks = match counter {
             None => None,
             Some(counter) => Some(self.track(line, counter)?),
@@ -185,7 +188,8 @@ impl Proxy<'_> {
         }
         let tracked = tracked(first, at(first))?;
         let mut lines = lines().filter(|other| other.number < first.number);
-        let moves = |line: &&Line| line.word(at(line)) == Some("set-src");
+        let trusted = Trusted::said(self.section).map(|(line, _)| line);
+        let moves = |line: &&Line| line.word(at(line)) == Some("set-src") && Some(line.number) != trusted;
         if let (Key::Source { .. }, Some(moved)) = (&tracked.0, lines.find(moves)) {
             return Err(format!(
                 "line {} has changed the client's address by then: with `trusted-proxies`, limits know it from the start",

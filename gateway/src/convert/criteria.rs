@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::expressions::Shape;
 use super::maps;
+use super::numbers::{OPERATORS, compared, ports_beside};
 use super::outline::Node;
 use super::texts::Text;
 use crate::regular_file;
@@ -25,6 +26,12 @@ pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
         match converter {
             "lower" => is_lowered = true,
             "field(1,:)" | "word(1,:)" | "host_only" if is_host => is_without_port = true,
+            map if map.starts_with("map") => {
+                return Err(format!(
+                    "no predicate for `{fetch}`: whether a map has something cannot be asked; write its keys into a file of their own, \
+                     and ask for these with `file=`"
+                ));
+            }
             other => {
                 return Err(format!(
                     "no predicate for `{fetch}`: there is no counterpart of `{other}`"
@@ -60,7 +67,7 @@ pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
     }
     values.extend(rest.map(String::as_str));
     let (base, suffix) = match name.rsplit_once('_') {
-        Some((base, suffix @ ("beg" | "end" | "reg" | "sub" | "dir" | "dom" | "str"))) => (base, Some(suffix)),
+        Some((base, suffix @ ("beg" | "end" | "reg" | "sub" | "dir" | "dom" | "len" | "str"))) => (base, Some(suffix)),
         _ => (name, None),
     };
     let how = matching.or(suffix).unwrap_or("str");
@@ -133,6 +140,20 @@ pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
                 false => single(all("path-prefix")),
             }
         }
+        ("url", None) if how == "len" => single(compared(Node::new("uri-length"), fetch, &values)?),
+        ("fhdr_cnt", Some(header)) => {
+            let node = Node::new("header-count").arg(header.to_ascii_lowercase());
+            single(compared(node, fetch, &values)?)
+        }
+        // Where there is no field, there is nothing between its commas either.
+        ("hdr_cnt", Some(header)) if matches!(values.as_slice(), ["eq" | "gt", "0"] | ["0"] | ["ge" | "lt", "1"]) => {
+            let node = Node::new("header-count").arg(header.to_ascii_lowercase());
+            single(compared(node, fetch, &values)?)
+        }
+        ("hdr_cnt", Some(header)) => Err(format!(
+            "`{fetch}` counts what stands between commas, and `header-count` fields: ask `fhdr_cnt({header})`"
+        )),
+        ("base", None) => Err("`base` is host and path in one: ask for both, `host` and `path-prefix`".to_owned()),
         ("url", None) => {
             Err("`url` has the query in it, which no predicate for paths sees: ask `path` or `url_param`".to_owned())
         }
@@ -153,6 +174,14 @@ pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
         ("url_param" | "urlp", Some(parameter)) => text.named("query", parameter),
         ("ssl_fc_sni" | "ssl_sni" | "req_ssl_sni", None) if how == "str" => single(all("sni")),
         ("ssl_fc_sni" | "ssl_sni" | "req_ssl_sni", None) if how == "end" && are_domains => single(names_below("sni")),
+        ("ssl_fc_sni" | "ssl_sni" | "req_ssl_sni", None) if how == "reg" => {
+            let names: Option<Vec<_>> = values.iter().map(|value| server_names(value)).collect();
+            let names = names.ok_or_else(|| format!("no predicate for `{fetch}` with this expression: {SNI}"))?;
+            single(names.into_iter().flatten().fold(Node::new("sni"), Node::arg))
+        }
+        ("ssl_fc_sni" | "ssl_sni" | "req_ssl_sni", None) => {
+            Err(format!("no predicate for `{fetch}` with `{how}`: {SNI}"))
+        }
         ("ssl_c_s_dn", Some(part)) if part.eq_ignore_ascii_case("cn") => text.about("client-cert-cn"),
         ("ssl_c_s_dn", Some(RFC_2253)) => text.about("client-cert-subject"),
         ("ssl_c_i_dn", Some(RFC_2253)) => text.about("client-cert-issuer"),
@@ -164,6 +193,12 @@ pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
             let networks = values.iter().map(|value| network(value));
             single(networks.fold(Node::new(node), Node::arg))
         }
+        ("http_auth" | "http_auth_group", Some(_)) => Err(format!(
+            "who somebody is is a plugin's to know, and `{fetch}` can be asked by `http-request auth` alone"
+        )),
+        ("var", Some(_)) => Err(format!(
+            "what `{fetch}` is depends on the rules before it: ask for what they set it to"
+        )),
         _ if how != "str" => Err(format!("no predicate for `{fetch}` with `{how}`")),
         ("method", None) => single(all("method")),
         ("dst_port" | "src_port", None) => {
@@ -187,7 +222,7 @@ pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
 }
 
 /// `10.0.0.5/8` and `10.0.0.0/255.0.0.0`, which HAProxy takes for `10.0.0.0/8`.
-fn network(text: &str) -> String {
+pub(super) fn network(text: &str) -> String {
     let parsed = text.split_once('/').and_then(|(address, mask)| {
         let address: IpAddr = address.parse().ok()?;
         let length = match mask.parse::<Ipv4Addr>() {
@@ -197,27 +232,6 @@ fn network(text: &str) -> String {
         ipnet::IpNet::new(address, length).ok()
     });
     parsed.map_or_else(|| text.to_owned(), |network| network.trunc().to_string())
-}
-
-/// How numbers are compared.
-const OPERATORS: [&str; 5] = ["eq", "ge", "gt", "le", "lt"];
-
-/// The ports that are `gt 1023`.
-fn ports_beside(operator: &str, number: &str) -> Result<String, String> {
-    let none = || format!("no port is `{operator} {number}`");
-    let number: u16 = number.parse().map_err(|_| none())?;
-    let (first, last) = match operator {
-        "ge" => (Some(number.max(1)), Some(u16::MAX)),
-        "gt" => (number.checked_add(1), Some(u16::MAX)),
-        "le" => (Some(1), Some(number)),
-        "lt" => (Some(1), number.checked_sub(1)),
-        _ => (Some(number), Some(number)),
-    };
-    match first.zip(last).filter(|(first, last)| first <= last) {
-        Some((first, last)) if first == last => Ok(first.to_string()),
-        Some((first, last)) => Ok(format!("{first}-{last}")),
-        None => Err(none()),
-    }
 }
 
 /// Whether a text, or an expression, asks for capitals; `\S` and its like are none.
@@ -322,27 +336,38 @@ fn listed((fetch, argument): (&str, Option<&str>), how: &str, ignores_case: bool
 /// What says of a certificate's name that all of it is meant, as RFC 2253 writes it.
 const RFC_2253: &str = ",0,rfc2253";
 
-/// `nbsrv(app) lt 2`, `nbsrv(app) ge 1`; without an operator it is `eq`.
+/// `nbsrv(app) lt 2`, `nbsrv(app) ge 1`.
 fn servers_up(backend: &str, values: &[&str]) -> Result<Node, String> {
-    let (operator, number) = match values {
-        [number] => ("eq", *number),
-        [operator, number] => (*operator, *number),
-        _ => ("", ""),
-    };
-    let number: u64 = number
-        .parse()
-        .map_err(|_| "`nbsrv` is compared with one number, as in `nbsrv(app) lt 1`".to_owned())?;
-    let node = Node::new(SERVERS_UP).arg(backend);
-    Ok(match (operator, number) {
-        ("lt", 1..) => node.number_prop("max", number - 1),
-        ("le", _) => node.number_prop("max", number),
-        ("gt", _) => node.number_prop("min", number.saturating_add(1)),
-        ("ge", 1..) => node.number_prop("min", number),
-        ("eq", 0) => node.number_prop("max", 0),
-        ("eq", _) => node.number_prop("min", number).number_prop("max", number),
-        _ => return Err(format!("`nbsrv {operator} {number}` says nothing of servers")),
-    })
+    compared(Node::new(SERVERS_UP).arg(backend), "nbsrv", values)
 }
+
+/// The names that an expression about a server name stands for: `^(.+\.)?example\.net$`, `^example\.net$`, `\.example\.net$`.
+fn server_names(expression: &str) -> Option<Vec<String>> {
+    let inner = expression.strip_suffix('$')?;
+    let with_others = [r"^(.+\.)?", r"^(.*\.)?"];
+    let below = [r"^.+\.", r"^.*\.", r"^(.+)\.", r"^(.*)\.", r".*\.", r"\."];
+    let behind = |starts: &[&str]| {
+        starts
+            .iter()
+            .find_map(|start| inner.strip_prefix(start))
+            .map(str::to_owned)
+    };
+    let (name, is_name, is_below) = match (behind(&with_others), behind(&below)) {
+        (Some(name), _) => (name, true, true),
+        (None, Some(name)) => (name, false, true),
+        (None, None) => (inner.strip_prefix('^')?.to_owned(), true, false),
+    };
+    let name = name.replace(r"\.", "\n").replace(r"\-", "-");
+    let is_plain = name
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '\n'));
+    let name = name.replace('\n', ".").to_ascii_lowercase();
+    let names = is_name.then(|| name.clone()).into_iter();
+    (is_plain && !name.is_empty()).then(|| names.chain(is_below.then(|| format!("*.{name}"))).collect())
+}
+
+/// What names of TLS are compared with.
+const SNI: &str = "names are compared as a whole, as in sni \"example.net\" \"*.example.net\"";
 
 /// What stands alone in an acl that has a name.
 pub(super) const SERVERS_UP: &str = "servers-up";
@@ -358,6 +383,8 @@ pub(super) fn predefined(name: &str) -> Option<Node> {
         }
         "HTTP_1.0" | "HTTP_1.1" => Node::new("http-version").arg(&name["HTTP_".len()..]),
         "HTTP_2.0" => Node::new("http-version").arg("2"),
+        // A path begins so, but of `OPTIONS *` and `CONNECT`.
+        "HTTP_URL_SLASH" => Node::new("path-prefix").arg("/"),
         "LOCALHOST" => Node::new("source").arg("127.0.0.0/8").arg("::1/128"),
         _ => return None,
     })
@@ -368,7 +395,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn networks_and_ports_are_written_out() {
+    fn expressions_about_server_names_are_names() {
+        for (expression, names) in [
+            (r"^(.+\.)?Shop\.example$", Some("shop.example *.shop.example")),
+            (r"^shop-1\.example$", Some("shop-1.example")),
+            (r"\.example\.net$", Some("*.example.net")),
+            (r"^.*\.example\.net$", Some("*.example.net")),
+            (r"example\.net$", None),
+            (r"^shop.example$", None),
+            (r"^(a|b)\.example$", None),
+            (r"^shop\.", None),
+            (r"^$", None),
+        ] {
+            assert_eq!(
+                server_names(expression).map(|names| names.join(" ")).as_deref(),
+                names,
+                "{expression}"
+            );
+        }
+    }
+
+    #[test]
+    fn networks_are_written_out() {
         for (theirs, ours) in [
             ("10.0.0.5/8", "10.0.0.0/8"),
             ("10.1.2.3/255.255.0.0", "10.1.0.0/16"),
@@ -377,22 +425,6 @@ mod tests {
             ("10.0.0.0/255.0.255.0", "10.0.0.0/255.0.255.0"),
         ] {
             assert_eq!(network(theirs), ours);
-        }
-        for (operator, number, ours) in [
-            ("gt", "1023", Some("1024-65535")),
-            ("ge", "0", Some("1-65535")),
-            ("lt", "1024", Some("1-1023")),
-            ("le", "1", Some("1")),
-            ("eq", "80", Some("80")),
-            ("gt", "65535", None),
-            ("lt", "1", None),
-            ("lt", "x", None),
-        ] {
-            assert_eq!(
-                ports_beside(operator, number).ok().as_deref(),
-                ours,
-                "{operator} {number}"
-            );
         }
     }
 }

@@ -7,6 +7,7 @@ use std::fmt;
 use super::edits;
 use super::haproxy::{Line, Section};
 use super::proxies::Proxy;
+use super::trusted::{self, Trusted};
 use super::words::{self, Term};
 
 /// A part of a request that both edits and acls are about.
@@ -27,6 +28,8 @@ pub(super) struct Edited(Vec<Frontend>);
 #[derive(Debug)]
 struct Frontend {
     leads_to: Vec<String>,
+    /// It tells servers who the client is: `option forwardfor`.
+    forwards: bool,
     /// By the numbers of the lines.
     edits: Vec<(usize, Part)>,
 }
@@ -44,30 +47,56 @@ impl Edited {
     pub(super) fn of(sections: &[Section]) -> Self {
         let is_frontend = |section: &&Section| matches!(section.kind.as_str(), "frontend" | "listen");
         let frontends = sections.iter().filter(is_frontend);
-        Self(frontends.map(Frontend::of).collect())
+        Self(frontends.map(|section| Frontend::of(section, sections)).collect())
+    }
+
+    /// Whether all of the frontends that lead to a backend tell servers who the client is, or none; nothing where it is some.
+    pub(super) fn forwards(&self, backend: &str) -> Option<bool> {
+        let mut said = self
+            .0
+            .iter()
+            .filter(|frontend| frontend.leads(backend))
+            .map(|frontend| frontend.forwards);
+        let first = said.next().unwrap_or_default();
+        said.all(|other| other == first).then_some(first)
     }
 
     /// The first of these parts that is changed on the way to a backend, and in which line.
     fn before(&self, backend: &str, asked: &[Part]) -> Option<&(usize, Part)> {
-        // A name that is looked up may be any.
-        let leads = |frontend: &&Frontend| frontend.leads_to.iter().any(|to| to == backend || to.contains('%'));
-        let mut edits = self.0.iter().filter(leads).flat_map(|frontend| &frontend.edits);
+        let leads = self.0.iter().filter(|frontend| frontend.leads(backend));
+        let mut edits = leads.flat_map(|frontend| &frontend.edits);
         edits.find(|(_, part)| asked.contains(part))
     }
 }
 
 impl Frontend {
-    fn of(section: &Section) -> Self {
+    fn of(section: &Section, sections: &[Section]) -> Self {
+        let mut defaults = sections
+            .iter()
+            .filter(|other| other.kind == "defaults" && other.name == section.from);
+        let says = |section: &Section| {
+            let mut lines = section.lines.iter();
+            lines.any(|line| line.keyword() == "option" && line.word(1) == Some("forwardfor"))
+        };
         let leads = |line: &&Line| matches!(line.keyword(), "default_backend" | "use_backend");
         let leads_to = section.lines.iter().filter(leads).filter_map(|line| line.word(1));
         let mut edits = Vec::new();
-        for line in &section.lines {
+        let by = Trusted::said(section).map(|(line, _)| line);
+        let is_edit = |line: &&Line| Some(line.number) != by && !trusted::is_dropped_of_others(section, line);
+        for line in section.lines.iter().filter(is_edit) {
             edits.extend(Part::edited_by(line).into_iter().map(|part| (line.number, part)));
         }
         Self {
             leads_to: leads_to.map(str::to_owned).collect(),
+            forwards: says(section) || defaults.any(says),
             edits,
         }
+    }
+
+    /// Whether it leads to a backend.
+    fn leads(&self, backend: &str) -> bool {
+        // A name that is looked up may be any.
+        self.leads_to.iter().any(|to| to == backend || to.contains('%'))
     }
 }
 
@@ -95,8 +124,25 @@ impl Proxy<'_> {
     pub(super) fn asks_for_what_was_edited(&self, line: &Line) -> Option<String> {
         let condition = words::split_condition(line.rest(1)).1?.1;
         let asked = self.asked_parts(condition);
+        let by = Trusted::said(self.section).map(|(line, _)| line);
+        // It is known from the start.
+        if by == Some(line.number) {
+            return None;
+        }
+        if let Some(number) = by.filter(|number| asked.contains(&Part::Source) && line.number < *number)
+            && line.keyword() == "http-request"
+            && !trusted::is_dropped_of_others(self.section, line)
+        {
+            return Some(format!(
+                "it asks who has connected, and acls are asked about the client that line {number} knows by then"
+            ));
+        }
         // `redirect` and `use_backend` come behind all of these, wherever they stand.
-        let is_before = |edit: &&Line| line.keyword() != "http-request" || edit.number < line.number;
+        let is_before = |edit: &&Line| {
+            (line.keyword() != "http-request" || edit.number < line.number)
+                && Some(edit.number) != by
+                && !trusted::is_dropped_of_others(self.section, edit)
+        };
         let mut edits = self.section.lines.iter().filter(is_before);
         edits.find_map(|edit| {
             let part = Part::edited_by(edit).into_iter().find(|part| asked.contains(part))?;

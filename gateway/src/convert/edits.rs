@@ -4,6 +4,7 @@ use super::expressions::Shape;
 use super::haproxy::Line;
 use super::outline::Node;
 use super::proxies::Proxy;
+use super::redirects::argument;
 use super::variables::variables;
 use super::words::{self, Polarity};
 
@@ -18,6 +19,11 @@ impl Proxy<'_> {
             }
             false => said,
         };
+        if let ("set-header" | "add-header", [name, value], None) = (action, said, condition)
+            && value == "%[ssl_fc]"
+        {
+            return self.whether_tls(line, is_response, action, name);
+        }
         let node = match edit(action, said) {
             Ok(node) => node,
             Err(reason) => return self.leave_out(line, &reason),
@@ -30,7 +36,9 @@ impl Proxy<'_> {
             _ => node,
         };
         // What is asked of the response is no acl here.
-        let status = condition.filter(|_| is_response).and_then(status);
+        let status = condition
+            .filter(|_| is_response)
+            .and_then(|condition| self.statuses(condition));
         let (node, condition) = match &status {
             None => (node, condition),
             Some(Ok((statuses, rest))) => {
@@ -45,6 +53,31 @@ impl Proxy<'_> {
         };
         let block = self.edits(line, is_response);
         self.conversion.outline.add(Some(block), node, line.number, &line.text);
+    }
+}
+
+impl Proxy<'_> {
+    /// `set-header X-SSL %[ssl_fc]`: 1 with TLS, and 0 without.
+    fn whether_tls(&mut self, line: &Line, is_response: bool, action: &str, name: &str) {
+        let asks = |holds: &str| {
+            Some((
+                Polarity::If,
+                vec![holds.to_owned(), "ssl_fc".to_owned(), "}".to_owned()],
+            ))
+        };
+        for (value, condition) in [("1", asks("{")), ("0", asks("!{"))] {
+            let condition = condition
+                .as_ref()
+                .map(|(polarity, words)| (*polarity, words.as_slice()));
+            let node = Node::new(action).arg(name).arg(value);
+            match self.guarded(line, node, condition) {
+                Ok(node) => {
+                    let block = self.edits(line, is_response);
+                    self.conversion.outline.add(Some(block), node, line.number, &line.text);
+                }
+                Err(reason) => return self.leave_out(line, &reason),
+            }
+        }
     }
 }
 
@@ -64,33 +97,11 @@ fn about_the_response(text: &str) -> String {
 pub(super) const RESPONSE: &str = "it asks what the response has: conditions here are asked about the request, and of a response its status alone, \
                         by `if-status=`";
 
-/// The statuses that a condition asks for beside other things, and these: `if { status 404 500:599 } a`.
-fn status((polarity, words): (Polarity, &[String])) -> Option<Result<(String, Vec<String>), String>> {
-    let at = words
-        .windows(2)
-        .position(|pair| pair[0] == "{" && pair[1] == "status")?;
-    let length = words[at..].iter().position(|word| word == "}")?;
-    let is_negated = polarity == Polarity::Unless || at.checked_sub(1).is_some_and(|before| words[before] == "!");
-    if is_negated || words.iter().any(|word| matches!(word.as_str(), "or" | "||")) {
-        let reason = "a status is asked for beside other conditions, all of which have to hold: write `if-status=`";
-        return Some(Err(reason.to_owned()));
-    }
-    let mut statuses = Vec::new();
-    for value in &words[at + 2..at + length] {
-        let is_status = |text: &str| text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
-        if !value.splitn(2, ':').all(is_status) {
-            return Some(Err(format!(
-                "`status {value}` has no counterpart: write `if-status=` with numbers and ranges"
-            )));
-        }
-        statuses.push(value.replace(':', "-"));
-    }
-    let rest = [&words[..at], &words[at + length + 1..]].concat();
-    Some(Ok((statuses.join(","), rest)))
-}
-
 fn edit(action: &str, words: &[String]) -> Result<Node, String> {
     let word = |at: usize| words.get(at).map(String::as_str).unwrap_or_default();
+    if let Some(node) = substituted(action, word(0)) {
+        return node;
+    }
     Ok(match action {
         "set-header" if word(0).eq_ignore_ascii_case("host") => Node::new("set-host").arg(variables(word(1))?),
         _ if word(0).eq_ignore_ascii_case("host") => return Err("Host is set as a whole: `set-host`".to_owned()),
@@ -99,6 +110,8 @@ fn edit(action: &str, words: &[String]) -> Result<Node, String> {
         "del-header" => Node::new("delete-header").arg(word(0)),
         "set-path" | "set-query" => Node::new(action).arg(target(action, word(0))?),
         "set-status" => Node::new("set-status").number(word(0).parse().map_err(|_| "a status that is no number")?),
+        "replace-pathq" | "replace-uri" => with_query(action, word(0), word(1))?,
+        "set-pathq" | "set-uri" => return Err(format!("path and query are set apart here: no `{action}`")),
         "replace-path" => replaced(Node::new("rewrite-path"), word(0), word(1))?,
         _ => replaced(Node::new("replace-header").arg(word(0)), word(1), word(2))?,
     })
@@ -113,6 +126,56 @@ fn target(action: &str, text: &str) -> Result<String, String> {
         true => Err("the value of a parameter is written, and encoded, by `set-query-param`".to_owned()),
         false => Ok(text),
     }
+}
+
+/// `set-path %[path,regsub(^/api/,/)]`: a substitution, which is of the first match in both. None where it is none.
+fn substituted(action: &str, value: &str) -> Option<Result<Node, String>> {
+    let inner = value.strip_prefix("%[")?.strip_suffix(")]")?;
+    let (fetch, arguments) = inner.split_once(",regsub(")?;
+    match (action, fetch) {
+        ("set-path", "path") => Some(substitution(arguments, false)),
+        ("set-pathq", "pathq") | ("set-uri", "url" | "pathq" | "capture.req.uri") => {
+            Some(substitution(arguments, true))
+        }
+        _ => None,
+    }
+}
+
+fn substitution(arguments: &str, has_query: bool) -> Result<Node, String> {
+    let (regex, rest) = argument(arguments)?;
+    let (to, flags) = argument(rest)?;
+    let begins = Shape::of(regex).begins_anchored;
+    let (case, flags) = match flags.strip_prefix('i').or_else(|| flags.strip_suffix('i')) {
+        Some(others) => ("(?i)", others),
+        None => ("", flags),
+    };
+    // What begins where the path does is there once.
+    if !(flags.is_empty() || (flags == "g" && begins)) {
+        return Err("the first match is replaced here, and not all".to_owned());
+    }
+    // So it cannot reach into the query, which stays.
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/-_.\\".contains(c);
+    if has_query && !(begins && regex.chars().skip(1).all(is_plain) && !to.contains('?')) {
+        return Err("the expression may be about the query, too: rewrite the path and the query apart".to_owned());
+    }
+    let node = Node::new("rewrite-path").prop("regex", format!("{case}{regex}"));
+    Ok(node.prop("to", captures(to).replace("%{", "%%{")))
+}
+
+/// `replace-uri ^/old/(.*) /new/\1`: path and query in one, where what stands for the rest is the rest again. The query stays here.
+fn with_query(action: &str, expression: &str, text: &str) -> Result<Node, String> {
+    let other = || format!("`{action}` may be about the query, too: rewrite the path and the query apart");
+    let inner = expression.strip_suffix('$').unwrap_or(expression);
+    let head = inner.strip_suffix("(.*)").ok_or_else(other)?;
+    let compiled = regex::bytes::Regex::new(expression).map_err(|_| "an expression in another syntax than ours")?;
+    let last = format!(r"\{}", compiled.captures_len() - 1);
+    let asks_the_query = head.contains(r"\?") || head.contains(".*") || head.contains('[');
+    let leads = text.strip_suffix(&*last).ok_or_else(other)?;
+    if !head.starts_with("^/") || asks_the_query || leads.contains(['?', '%']) || Shape::of(expression).has_choices {
+        return Err(other());
+    }
+    let node = Node::new("rewrite-path").prop("regex", expression);
+    Ok(node.prop("to", captures(text)))
 }
 
 /// HAProxy writes what is said in the place of all of the value, wherever in it the expression matches; edits of ours in the
@@ -159,20 +222,45 @@ mod tests {
     use super::*;
 
     #[test]
-    fn captures_are_renamed() {
-        assert_eq!(captures(r"/new/\1?a=$b"), "/new/${1}?a=$$b");
+    fn paths_are_rewritten_where_the_query_has_no_part_in_it() {
+        let words = |text: &str| -> Vec<String> { text.split(' ').map(str::to_owned).collect() };
+        let rewrite = |regex: &str, to: &str| Node::new("rewrite-path").prop("regex", regex).prop("to", to);
+        for (action, said, regex, to) in [
+            ("set-path", "%[path,regsub(^/api/,/)]", "^/api/", "/"),
+            ("set-path", r"%[path,regsub(/a(b+),/$\1,i)]", "(?i)/a(b+)", "/$$${1}"),
+            ("set-path", "%[path,regsub(^/api,,g)]", "^/api", ""),
+            ("set-pathq", "%[pathq,regsub(^/api/,/)]", "^/api/", "/"),
+            ("set-uri", "%[url,regsub(^/api/,/)]", "^/api/", "/"),
+            ("replace-uri", r"^/old/(.*) /new/\1", "^/old/(.*)", "/new/${1}"),
+            (
+                "replace-pathq",
+                r"^/(a|b)/(.*)$ /x/\1/\2",
+                "^/(a|b)/(.*)$",
+                "/x/${1}/${2}",
+            ),
+        ] {
+            assert_eq!(
+                edit(action, &words(said)).unwrap(),
+                rewrite(regex, to),
+                "{action} {said}"
+            );
+        }
+        for (action, said) in [
+            ("set-path", "%[path,regsub(//,/,g)]"),
+            ("set-pathq", "%[pathq,regsub(^/a.*b,/)]"),
+            ("set-uri", "%[url,regsub(/a,/b)]"),
+            ("set-uri", "/fixed?a=b"),
+            ("replace-uri", r"^/old /new"),
+            ("replace-uri", r"^/old/(.*)\?(.*) /new/\1?\2"),
+            ("replace-pathq", r"^/old/(.*) /new/\1?a=b"),
+            ("replace-uri", r"^http://a/(.*) /\1"),
+        ] {
+            edit(action, &words(said)).unwrap_err();
+        }
     }
 
     #[test]
-    fn a_status_that_an_answer_must_not_have_is_left_out() {
-        let words = |text: &str| -> Vec<String> { text.split(' ').map(str::to_owned).collect() };
-        status((Polarity::If, &words("! { status 404 } a")))
-            .unwrap()
-            .unwrap_err();
-        status((Polarity::Unless, &words("{ status 404 }")))
-            .unwrap()
-            .unwrap_err();
-        let (statuses, rest) = status((Polarity::If, &words("! a { status 404 }"))).unwrap().unwrap();
-        assert_eq!((statuses, rest), ("404".to_owned(), words("! a")));
+    fn captures_are_renamed() {
+        assert_eq!(captures(r"/new/\1?a=$b"), "/new/${1}?a=$$b");
     }
 }

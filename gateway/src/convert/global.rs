@@ -12,7 +12,10 @@ pub(super) fn global(conversion: &mut Conversion, section: &Section) {
         .outline
         .add(None, Node::new("process"), section.line, "global");
     conversion.outline.open(block);
-    let group = section.lines.iter().find(|line| line.keyword() == "group");
+    let group = section
+        .lines
+        .iter()
+        .find(|line| matches!(line.keyword(), "group" | "gid"));
     for line in &section.lines {
         let first = line.word(1).unwrap_or_default();
         let node = match line.keyword() {
@@ -37,7 +40,7 @@ pub(super) fn global(conversion: &mut Conversion, section: &Section) {
                 Ok(number) => Node::new("workers").number(number),
                 Err(_) => Node::new("workers").arg(first),
             },
-            "user" => {
+            "user" | "uid" => {
                 let node = Node::new("user").arg(first);
                 match group.and_then(|group| group.word(1)) {
                     Some(group) => node.prop("group", group),
@@ -45,7 +48,14 @@ pub(super) fn global(conversion: &mut Conversion, section: &Section) {
                 }
             }
             // Said with `user`.
-            "group" if section.lines.iter().any(|line| line.keyword() == "user") => continue,
+            "group" | "gid"
+                if section
+                    .lines
+                    .iter()
+                    .any(|line| matches!(line.keyword(), "user" | "uid")) =>
+            {
+                continue;
+            }
             "chroot" => Node::new("chroot").arg(first),
             "pidfile" => Node::new("pid-file").arg(first),
             "hard-stop-after" => Node::new("drain-timeout").arg(words::duration(first)),
@@ -104,12 +114,12 @@ pub(super) fn global(conversion: &mut Conversion, section: &Section) {
             }
             // Said in the lines that it is for.
             keyword if ssl_defaults::is_for_others(keyword) => continue,
-            keyword => {
+            _ => {
                 leave_out(
                     conversion,
                     block,
                     line,
-                    &format!("there is no counterpart of `{keyword}`"),
+                    &format!("there is no counterpart of `{}`", words::subject(line)),
                 );
                 continue;
             }

@@ -18,12 +18,16 @@ mod global;
 mod haproxy;
 mod limits;
 mod maps;
+mod numbers;
 mod options;
 mod outline;
+mod pages;
 mod persistence;
+mod plain;
 mod protocols;
 mod proxies;
 mod redirects;
+mod responses;
 mod rules;
 mod servers;
 mod settings;
@@ -35,6 +39,8 @@ mod timeouts;
 mod tls;
 mod transaction;
 mod transforms;
+mod trusted;
+mod userlists;
 mod variables;
 mod words;
 
@@ -43,7 +49,9 @@ use std::path::Path;
 use crate::config;
 use edited::Edited;
 use outline::{Outline, TakenBack};
+use pages::Pages;
 use tables::Tables;
+use userlists::Userlists;
 
 /// A converted configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +78,8 @@ pub struct Finding {
 pub fn haproxy(text: &str, environment: impl Fn(&str) -> Option<String>) -> Converted {
     let mut conversion = Conversion::default();
     let sections = haproxy::read(text, &environment, &mut conversion.findings);
-    let sections = transaction::settle(&sections, &mut conversion.findings);
+    responses::note_what_is_over(&sections, &mut conversion.findings);
+    let sections = transaction::settle(&plain::settle(&sections), &mut conversion.findings);
     proxies::convert(&mut conversion, &ssl_defaults::settle(&sections));
     let mut converted = conversion.settle();
     let lines: Vec<&str> = text.lines().collect();
@@ -111,6 +120,8 @@ struct Conversion {
     edited: Edited,
     /// What `unix-bind` says of all binds that are UNIX sockets: its words.
     unix_bind: Vec<String>,
+    userlists: Userlists,
+    pages: Pages,
 }
 
 impl Conversion {
@@ -144,6 +155,9 @@ impl Conversion {
                 match taken {
                     Some((TakenBack::Said, line)) => {
                         progress = true;
+                        if outline::is_of_emptiness(error.message()) {
+                            continue;
+                        }
                         self.note(line, format!("left out: {}", error.message()));
                     }
                     Some((TakenBack::Bare, _)) => progress = true,

@@ -255,8 +255,15 @@ impl Outline {
         let kept = &self.nodes[id];
         match &kept.state {
             State::LeftOut(reason) => {
-                page.line(depth, &format!("// not converted: {}", one_line(reason)), None);
-                page.line(depth, &format!("//   {}", one_line(&kept.original)), None);
+                if !is_of_emptiness(reason) {
+                    page.line(depth, &format!("// not converted: {}", one_line(reason)), None);
+                    page.line(depth, &format!("//   {}", one_line(&kept.original)), None);
+                }
+                // What was not converted in it is told of nevertheless.
+                let is_left_out = |child: &&usize| matches!(self.nodes[**child].state, State::LeftOut(_));
+                for &child in kept.children.iter().filter(is_left_out) {
+                    self.write(page, child, depth);
+                }
             }
             // A check is one without its steps, too, and has no empty block.
             State::Said if kept.node.is_a("check") && !self.has_more(kept) => {
@@ -286,6 +293,11 @@ pub(super) enum TakenBack {
     Said,
     /// It was a node of which everything else had been taken back before.
     Bare,
+}
+
+/// Whether something is refused for having nothing in its block: what was there was left out, and has been told of.
+pub(super) fn is_of_emptiness(reason: &str) -> bool {
+    reason.starts_with("the block of ") && reason.ends_with(" is empty")
 }
 
 /// A comment ends at the end of its line.

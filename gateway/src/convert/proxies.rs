@@ -6,6 +6,8 @@ use super::accepts::{Exempt, Stage};
 use super::edited::Edited;
 use super::haproxy::{Line, Section};
 use super::outline::Node;
+use super::pages::{self, Pages};
+use super::userlists::{self, Userlists};
 use super::{
     Conversion, checks, defaults, global, maps, protocols, servers, stats, tables, timeouts, variables, words,
 };
@@ -18,6 +20,8 @@ pub(super) fn convert(conversion: &mut Conversion, sections: &[Section]) {
     conversion.tables = tables::Tables::of(sections);
     conversion.edited = Edited::of(sections);
     conversion.unix_bind = global::unix_bind(sections);
+    conversion.userlists = Userlists::of(sections);
+    conversion.pages = Pages::of(sections);
     for section in sections {
         match section.kind.as_str() {
             "global" => global::global(conversion, section),
@@ -50,11 +54,11 @@ pub(super) fn convert(conversion: &mut Conversion, sections: &[Section]) {
             }
             "listen" => listen(conversion, section),
             "resolvers" => global::resolver(conversion, section),
+            // Said where they are asked.
+            "userlist" | "http-errors" => {}
             kind => {
                 let advice = match kind {
-                    "userlist" => "; passwords are a plugin's: plugin \"users\" builtin=\"basic-auth\"",
                     "peers" => "; what is counted and learned is told to no other process",
-                    "http-errors" => "; pages are said one by one: error-page 503 \"503.http\"",
                     "log-forward" | "ring" => "; lines go to where `log` of `process` says",
                     "crt-store" => "; certificates are named in `tls` of each `bind`",
                     _ => "",
@@ -67,9 +71,11 @@ pub(super) fn convert(conversion: &mut Conversion, sections: &[Section]) {
             }
         }
     }
+    userlists::leave_out_unused(conversion, sections);
+    pages::leave_out_unused(conversion, sections);
 }
 
-fn leave_out_section(conversion: &mut Conversion, section: &Section, reason: &str) {
+pub(super) fn leave_out_section(conversion: &mut Conversion, section: &Section, reason: &str) {
     let name = section.name.as_deref().unwrap_or_default();
     let original = format!("{} {name}", section.kind);
     conversion.outline.add_left_out(None, section.line, &original, reason);
@@ -113,11 +119,28 @@ fn listen(conversion: &mut Conversion, section: &Section) {
         let at = if line.keyword() == "no" { 2 } else { 1 };
         let word = line.word(at).unwrap_or_default();
         match line.keyword() {
-            "server" | "server-template" | "balance" | "default-server" | "retries" | "http-check" | "tcp-check"
-            | "cookie" | "hash-type" | "http-response" | "source" | "stick" => true,
+            "server"
+            | "server-template"
+            | "balance"
+            | "default-server"
+            | "retries"
+            | "http-check"
+            | "tcp-check"
+            | "cookie"
+            | "hash-type"
+            | "http-response"
+            | "source"
+            | "stick"
+            | "retry-on"
+            | "http-reuse"
+            | "fullconn"
+            | "use-server"
+            | "dynamic-cookie-key"
+            | "http-send-name-header" => true,
             "stick-table" => section.lines.iter().any(|line| line.keyword() == "stick"),
             "option" | "no" => {
-                matches!(word, "httpchk" | "tcp-check" | "redispatch" | "allbackups") || protocols::is_option(word)
+                let of_servers = ["httpchk", "tcp-check", "redispatch", "allbackups", "http-server-close"];
+                of_servers.contains(&word) || protocols::is_option(word)
             }
             keyword if keyword.starts_with("srvtcpka-") => true,
             "timeout" => matches!(word, "connect" | "server" | "queue" | "check" | "tunnel"),
@@ -133,11 +156,14 @@ fn listen(conversion: &mut Conversion, section: &Section) {
     };
     let is_of = |line: &Line, wants_backend: bool| match line.keyword() {
         "mode" => true,
+        // Of both sides' connections.
+        "option" if matches!(line.word(1), Some("httpclose" | "forceclose")) => true,
         "acl" if wants_backend => asks(true, line),
         "acl" => asks(false, line) || !asks(true, line),
         _ => is_backends(line) == wants_backend,
     };
     let part = |wants_backend: bool| Section {
+        kind: if wants_backend { "backend" } else { "frontend" }.to_owned(),
         lines: section
             .lines
             .iter()
@@ -147,12 +173,26 @@ fn listen(conversion: &mut Conversion, section: &Section) {
         ..section.clone()
     };
     let front = open(conversion, "frontend", section);
-    Proxy::new(conversion, &part(false), front).frontend();
-    let name = section.name.as_deref().unwrap_or("listen");
-    let leads = Node::new("default-backend").arg(name);
-    conversion.outline.add(Some(front), leads, section.line, "listen");
+    let mut own = part(false);
+    own.lines.push(Line {
+        number: section.line,
+        words: vec![
+            "default_backend".to_owned(),
+            section.name.clone().unwrap_or_else(|| "listen".to_owned()),
+        ],
+        text: "listen".to_owned(),
+    });
+    Proxy::new(conversion, &own, front).frontend();
     let back = open(conversion, "backend", section);
     Proxy::new(conversion, &part(true), back).backend();
+}
+
+/// Why a line is left out that has no counterpart.
+fn none_here(line: &Line) -> String {
+    match line.keyword() {
+        "stats" => "the stats page has a bind of its own here: stats { bind \"127.0.0.1:8404\" }".to_owned(),
+        _ => format!("there is no counterpart of `{}` here", words::subject(line)),
+    }
 }
 
 /// A line becomes a comment, and a finding.
@@ -204,22 +244,22 @@ impl<'a> Proxy<'a> {
     fn settings(&mut self) {
         for line in &self.section.lines {
             if !self.setting(line) {
-                self.leave_out(
-                    line,
-                    &format!("there is no counterpart of `{}` here", words::subject(line)),
-                );
+                self.leave_out(line, &none_here(line));
             }
         }
     }
 
     fn frontend(&mut self) {
         self.acls();
-        if self.is_http() && self.section.kind == "frontend" && !self.says("default_backend") {
+        let leads_all =
+            |line: &Line| line.keyword() == "use_backend" && words::split_condition(line.rest(1)).1.is_none();
+        if self.is_http() && !self.says("default_backend") && !self.section.lines.iter().any(leads_all) {
             let message = "no `default_backend` is said: what no `use_backend` takes gets 404 here, and 503 of HAProxy";
             self.conversion.note(self.section.line, message);
         }
         for line in self.in_order() {
             match line.keyword() {
+                _ if self.never_applies(line) => {}
                 "use_backend" if self.is_about_what_was_edited(line) => {}
                 "acl" => {}
                 "bind" => servers::bind(self, line),
@@ -241,19 +281,77 @@ impl<'a> Proxy<'a> {
         checks::check(self);
         for line in self.in_order() {
             match line.keyword() {
+                _ if self.never_applies(line) => {}
                 "acl" | "default-server" | "http-check" | "tcp-check" => {}
                 "server" | "server-template" => servers::server(self, line),
                 _ => self.common(line),
             }
         }
+        self.serve_nothing();
     }
 
-    /// The lines in the order in which they are obeyed: `redirect` comes behind all `http-request`, wherever it stands.
-    fn in_order(&self) -> impl Iterator<Item = &'a Line> + use<'a> {
+    /// Says of a backend without servers what HAProxy answers there, where no rule answers everything.
+    fn serve_nothing(&mut self) {
         let section = self.section;
-        let is_last = |line: &&Line| line.keyword() == "redirect";
-        let first = section.lines.iter().filter(move |line| !is_last(line));
-        first.chain(section.lines.iter().filter(is_last))
+        let serves = |line: &Line| {
+            let is_transparent = matches!(line.word(1), Some("transparent" | "http_proxy"));
+            matches!(
+                line.keyword(),
+                "server" | "server-template" | "dispatch" | "use-fcgi-app"
+            ) || (line.keyword() == "option" && is_transparent)
+        };
+        let answers_all = |line: &Line| {
+            let is_answer = match line.keyword() {
+                "redirect" => true,
+                "http-request" => matches!(line.word(1), Some("deny" | "tarpit" | "redirect" | "return")),
+                _ => false,
+            };
+            is_answer && words::split_condition(line.rest(1)).1.is_none()
+        };
+        let mut lines = section.lines.iter();
+        if self.is_http() && !lines.any(|line| serves(line) || answers_all(line)) {
+            let node = Node::new("deny").number_prop("status", 503);
+            let original = format!("backend {}", section.name.as_deref().unwrap_or_default());
+            self.conversion
+                .outline
+                .add(Some(self.block), node, section.line, &original);
+            let message = "it has no servers, and answers 503, as HAProxy does";
+            self.conversion.note(section.line, message);
+        }
+    }
+
+    /// The lines in the order in which they are obeyed: `tcp-request` comes before all `http-request`, and `redirect` behind them,
+    /// wherever they stand.
+    fn in_order(&self) -> impl Iterator<Item = &'a Line> + use<'a> {
+        let turn = |line: &Line| match line.keyword() {
+            "tcp-request" => Some(0),
+            "http-request" => Some(1),
+            "redirect" => Some(2),
+            _ => None,
+        };
+        let section = self.section;
+        let mut rules: Vec<&'a Line> = section.lines.iter().filter(|line| turn(line).is_some()).collect();
+        rules.sort_by_key(|line| turn(line));
+        let mut rules = rules.into_iter();
+        section.lines.iter().map(move |line| match turn(line) {
+            Some(_) => rules.next().unwrap_or(line),
+            None => line,
+        })
+    }
+
+    /// Notes of a rule whose condition never holds that it is not needed.
+    fn never_applies(&mut self, line: &Line) -> bool {
+        let never = words::never_applies(line);
+        if never {
+            self.conversion
+                .note(line.number, "not needed: its condition never holds");
+        }
+        never
+    }
+
+    /// Whether it is a backend, or what a `listen` has of one.
+    pub(super) fn is_backend(&self) -> bool {
+        self.section.kind == "backend"
     }
 
     /// Whether its mode is HTTP.
@@ -274,7 +372,8 @@ impl<'a> Proxy<'a> {
     fn common(&mut self, line: &Line) {
         let known = match line.keyword() {
             "http-request" | "redirect" if self.is_about_what_was_edited(line) => true,
-            "http-request" if self.forwarded_header(line) || self.captured(line) => true,
+            "http-request" if !self.is_backend() && self.forwarded_header(line) => true,
+            "http-request" if self.captured(line) => true,
             "http-request" | "http-response" | "http-after-response" | "tcp-request" => {
                 self.rule(line);
                 true
@@ -286,11 +385,7 @@ impl<'a> Proxy<'a> {
             _ => self.setting(line),
         };
         if !known {
-            let reason = match line.keyword() {
-                "stats" => "the stats page has a bind of its own here: stats { bind \"127.0.0.1:8404\" }".to_owned(),
-                _ => format!("there is no counterpart of `{}`", words::subject(line)),
-            };
-            self.leave_out(line, &reason);
+            self.leave_out(line, &none_here(line));
         }
     }
 

@@ -82,7 +82,7 @@ fn matched(arguments: &str) -> Result<(String, String), String> {
 }
 
 /// The first of several arguments, which may stand in quotes, and those behind its comma.
-fn argument(text: &str) -> Result<(&str, &str), String> {
+pub(super) fn argument(text: &str) -> Result<(&str, &str), String> {
     let quote = text.chars().next().filter(|c| matches!(c, '"' | '\''));
     let (argument, rest) = match quote {
         Some(quote) => text[1..].split_once(quote).ok_or("a quote that is not closed")?,

@@ -5,6 +5,7 @@ use super::edits::lowers_the_host;
 use super::haproxy::Line;
 use super::outline::Node;
 use super::proxies::Proxy;
+use super::stats;
 use super::variables::variables;
 use super::words::{self, Term};
 
@@ -22,6 +23,10 @@ impl Proxy<'_> {
                 let is_some = |(_, _, exempt): &(usize, Stage, Exempt)| matches!(exempt, Exempt::Those(_));
                 let has_condition = words::split_condition(rest).1.is_some() || self.accepted(line).any(is_some);
                 let is_early = line.word(1) == Some("connection") && has_condition;
+                if !is_early && self.is_http() {
+                    let message = "the client is answered, with 403; HAProxy closes its connection";
+                    self.conversion.note(line.number, message);
+                }
                 self.conditional(line, Node::new(if is_early { "reject" } else { "deny" }), rest);
             }
             ("tcp-request", _) if line.word(1) == Some("inspect-delay") => {
@@ -45,19 +50,22 @@ impl Proxy<'_> {
                 line.number,
                 "not needed: hosts are compared without regard to case; servers get the name as it came",
             ),
-            ("http-request", "set-path" | "set-query" | "replace-path")
+            ("http-request", "del-header") if self.dropped_of_others(line) => {}
+            (
+                "http-request",
+                "set-path" | "set-query" | "set-pathq" | "set-uri" | "replace-path" | "replace-pathq" | "replace-uri",
+            )
             | ("http-response", "set-status")
             | (_, "set-header" | "add-header" | "del-header" | "replace-header") => {
                 self.edit(line, is_response, action, rest);
             }
-            ("http-request", "set-src") => self.leave_out(
+            ("http-response", "return") if self.page_for_servers(line, rest) => {}
+            ("http-request", "use-service") if stats::serves_metrics(line) => self.leave_out(
                 line,
-                "whose address a proxy tells is said for the frontend: trusted-proxies \"10.0.0.0/8\" client-ip=\"x-forwarded-for\"",
+                "metrics have a listener of their own: /metrics of `stats { bind \"127.0.0.1:8404\" }`",
             ),
-            ("http-request", "auth") => self.leave_out(
-                line,
-                "passwords are a plugin's: plugin \"users\" builtin=\"basic-auth\" { … }, and `use-plugin` in the frontend",
-            ),
+            ("http-request", "set-src") => self.set_source(line),
+            ("http-request", "auth") => self.authenticate(line, rest),
             _ => self.leave_out(
                 line,
                 &format!("there is no counterpart of `{} {action}`", line.keyword()),

@@ -71,6 +71,17 @@ impl Proxy<'_> {
                 }
                 Node::new("retries").number(3).prop("redispatch", self.redispatch())
             }
+            ("option", "http-server-close") if self.section.kind == "frontend" => {
+                self.leave_out(
+                    line,
+                    "connections to servers are the backend's: `server-close` there, or in `defaults`",
+                );
+                return true;
+            }
+            // `httpclose` says as much, and more.
+            ("option", "http-server-close") if self.has_option("httpclose") || self.has_option("forceclose") => {
+                return true;
+            }
             ("option", "http-server-close") => Node::new("server-close"),
             ("option", "httpclose" | "forceclose") => {
                 // One request a connection, on both sides.
@@ -140,6 +151,8 @@ impl Proxy<'_> {
                     .arg(line.word(2).unwrap_or_default()),
                 Err(_) => return false,
             },
+            ("errorfiles", _) => return self.pages(line),
+            ("http-error", _) => return self.page(line),
             ("stick", _) => return persistence::stick(self, line),
             // Said with `stick`, where there is one.
             ("stick-table", _) if self.says("stick") => return true,
@@ -170,6 +183,11 @@ impl Proxy<'_> {
         };
         self.say(line, node);
         true
+    }
+
+    fn has_option(&self, name: &str) -> bool {
+        let mut options = self.section.lines.iter().filter(|line| line.keyword() == "option");
+        options.any(|line| line.word(1) == Some(name))
     }
 
     /// `clitcpka-idle` and the like, of which ours has all in one node.

@@ -6,11 +6,18 @@ use super::outline::Node;
 use super::proxies::{Proxy, leave_out};
 use super::words::{self, Term};
 
-/// Whether a section serves the stats page and nothing else.
+/// Whether a section serves the stats page, or metrics, and nothing else.
 pub(super) fn is_stats(section: &Section) -> bool {
     let says = |keyword: &str| section.lines.iter().any(|line| line.keyword() == keyword);
     let routes = ["server", "server-template", "default_backend", "use_backend"];
-    says("stats") && says("bind") && !routes.into_iter().any(says)
+    (says("stats") || section.lines.iter().any(serves_metrics)) && says("bind") && !routes.into_iter().any(says)
+}
+
+/// `http-request use-service prometheus-exporter if { path /metrics }`
+pub(super) fn serves_metrics(line: &Line) -> bool {
+    line.keyword() == "http-request"
+        && line.word(1) == Some("use-service")
+        && line.word(2) == Some("prometheus-exporter")
 }
 
 /// A section that serves the stats page.
@@ -94,8 +101,17 @@ fn nodes(conversion: &mut Conversion, block: usize, line: &Line) -> Vec<Node> {
             leave_out(conversion, block, line, reason);
             Vec::new()
         }
+        ("stats", "scope") => {
+            leave_out(
+                conversion,
+                block,
+                line,
+                "the page shows everything: `allow` says who sees it",
+            );
+            Vec::new()
+        }
         // What the page is like without being told, or how HAProxy speaks HTTP.
-        ("stats", "enable" | "realm" | "scope" | "show-legends" | "show-node" | "show-desc" | "show-modules")
+        ("stats", "enable" | "realm" | "show-legends" | "show-node" | "show-desc" | "show-modules")
         | ("mode" | "timeout" | "log" | "option" | "no", _) => Vec::new(),
         // `/metrics` is there.
         ("http-request", "use-service") => Vec::new(),
@@ -104,14 +120,15 @@ fn nodes(conversion: &mut Conversion, block: usize, line: &Line) -> Vec<Node> {
                 conversion,
                 block,
                 line,
-                &format!("there is no counterpart of `{}` here", line.keyword()),
+                &format!("there is no counterpart of `{}` here", words::subject(line)),
             );
             Vec::new()
         }
     }
 }
 
-fn hash(password: &str) -> Option<String> {
+/// A password as it is written here; none where it cannot be hashed.
+pub(super) fn hash(password: &str) -> Option<String> {
     let params = sha_crypt::Sha512Params::new(sha_crypt::ROUNDS_DEFAULT).ok()?;
     sha_crypt::sha512_simple(password, &params).ok()
 }

@@ -1,5 +1,7 @@
 //! The options of `bind` and `server` that are about TLS.
 
+use std::path::Path;
+
 use super::haproxy::Line;
 use super::options::Options;
 use super::outline::Node;
@@ -158,9 +160,13 @@ pub(super) fn of_check(
     }
 }
 
-/// HAProxy takes a folder too; only the system that has it can tell.
+/// HAProxy takes a folder, too; whether it is one only the system can tell that has it.
 fn place_of(crt: &str) -> &'static str {
-    if crt.ends_with('/') { "cert-dir" } else { "cert" }
+    if crt.ends_with('/') || Path::new(crt).is_dir() {
+        "cert-dir"
+    } else {
+        "cert"
+    }
 }
 
 fn clients(proxy: &mut Proxy<'_>, options: &Options<'_>, line: &Line) -> Vec<Node> {

@@ -4,7 +4,7 @@
 use super::Finding;
 use super::edited;
 use super::haproxy::{Line, Section};
-use super::words;
+use super::words::{self, Term};
 
 /// The sections with such variables replaced by what they stand for.
 pub(super) fn settle(sections: &[Section], findings: &mut Vec<Finding>) -> Vec<Section> {
@@ -55,7 +55,7 @@ fn known(sections: &[Section]) -> Vec<(String, String)> {
         // Each frontend may set it for itself.
         let is_same = |line: &Line| set(line) == Some((name, value));
         let is_one = lines().filter(sets).all(is_same) && !value.contains("var(");
-        if is_one && is_set_where_asked(sections, name) {
+        if is_one && is_set_where_asked(sections, name) && !is_asked_before(sections, name) {
             known.push((name.to_owned(), of_request(value)));
         }
     }
@@ -86,6 +86,45 @@ fn is_set_where_asked(sections: &[Section], name: &str) -> bool {
             // What lines of the log say decides nothing.
             _ => true,
         })
+}
+
+/// Whether a rule asks for a variable that a rule behind it sets: it is nothing by then, in HAProxy.
+fn is_asked_before(sections: &[Section], name: &str) -> bool {
+    let asked = format!("var({name})");
+    let asks = |words: &[String]| words.iter().any(|word| word.contains(&asked));
+    sections.iter().any(|section| {
+        let lines = || section.lines.iter();
+        let sets = |line: &&Line| set(line).is_some_and(|(known, _)| known == name);
+        let Some(first) = lines().filter(sets).filter_map(turn).min() else {
+            return false;
+        };
+        let names_one = |line: &Line| {
+            let terms = words::split_condition(line.rest(1)).1;
+            let terms = terms
+                .and_then(|(_, words)| words::terms(words).ok())
+                .unwrap_or_default();
+            terms.iter().any(|term| {
+                let Term::Named { name, .. } = term else { return false };
+                lines().any(|acl| acl.keyword() == "acl" && acl.word(1) == Some(name) && asks(acl.rest(2)))
+            })
+        };
+        lines().any(|line| {
+            let is_before = turn(line).is_some_and(|turn| turn < first);
+            is_before && (asks(line.rest(1)) || names_one(line))
+        })
+    })
+}
+
+/// When a rule is asked, among those of its section: by its stage, and there in the order of the lines.
+fn turn(line: &Line) -> Option<(usize, usize)> {
+    let stage = match (line.keyword(), line.word(1)) {
+        ("tcp-request", Some("connection")) => 0,
+        ("tcp-request", Some("session")) => 1,
+        ("tcp-request", _) => 2,
+        ("http-request", _) => 3,
+        _ => return None,
+    };
+    Some((stage, line.number))
 }
 
 /// Whether a frontend may lead to this backend.

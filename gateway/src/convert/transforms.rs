@@ -9,6 +9,10 @@ impl Proxy<'_> {
     /// `option forwardfor`, `option forwarded`, `compression …`, `unique-id-…`. False when the line is none of that.
     pub(super) fn transform(&mut self, line: &Line) -> bool {
         let node = match (line.keyword(), line.word(1).unwrap_or_default()) {
+            ("option", "forwardfor") if self.is_backend() => {
+                self.forwarded_by_backend(line);
+                return true;
+            }
             ("option", "forwardfor") => forwarded_for(line.rest(2)),
             ("option", "forwarded") => forwarded(line.rest(2)),
             ("compression", _) if !self.is_first(line, "compression") => return true,
@@ -83,6 +87,53 @@ impl Proxy<'_> {
             self.say(line, node);
         }
         true
+    }
+
+    /// `option forwardfor` of a backend: an edit of its own, where the frontends do not say it, too.
+    fn forwarded_by_backend(&mut self, line: &Line) {
+        let name = self.section.name.as_deref().unwrap_or_default();
+        match self.conversion.edited.forwards(name) {
+            Some(true) => {
+                let message = "not needed: the frontends that lead here say it";
+                return self.conversion.note(line.number, message);
+            }
+            Some(false) => {}
+            None => {
+                return self.leave_out(
+                    line,
+                    "of the frontends that lead here some say it, too: let all of them",
+                );
+            }
+        }
+        let (mut header, mut unless) = ("X-Forwarded-For".to_owned(), Vec::new());
+        let mut is_new = false;
+        let mut words = line.rest(2).iter();
+        let mut or = |words: &[&str]| {
+            if !unless.is_empty() {
+                unless.push("or".to_owned());
+            }
+            unless.extend(words.iter().map(|word| (*word).to_owned()));
+        };
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "if-none" => is_new = true,
+                "header" => header = words.next().cloned().unwrap_or_default(),
+                "except" => or(&["{", "src", words.next().map_or("", String::as_str), "}"]),
+                other => return self.leave_out(line, &format!("there is no counterpart of `{other}`")),
+            }
+        }
+        if is_new {
+            or(&["{", &format!("req.hdr({header})"), "-m", "found", "}"]);
+        }
+        let node = Node::new("add-header").arg(header).arg("%{client-ip}");
+        let condition = Some((words::Polarity::Unless, unless.as_slice())).filter(|(_, words)| !words.is_empty());
+        match self.guarded(line, node, condition) {
+            Ok(node) => {
+                let block = self.edits(line, false);
+                self.conversion.outline.add(Some(block), node, line.number, &line.text);
+            }
+            Err(reason) => self.leave_out(line, &reason),
+        }
     }
 
     /// `http-request capture path len 128`. False when the line is none of that.
@@ -217,6 +268,11 @@ fn forwarded_name(line: &Line) -> Option<&'static str> {
         "x-real-ip" if is_always && matches!(value.as_str(), "%[src]" | "%ci") => Some("x-real-ip"),
         _ => None,
     }
+}
+
+/// Whether a line is one that says of all requests what the gateway writes into such a field itself.
+pub(super) fn is_forwarded_header(section: &Section, line: &Line) -> bool {
+    forwarded_name(line).is_some_and(|name| is_whole(section, line, name))
 }
 
 /// Whether what a line says holds of all requests: the field of a scheme says both, in two lines, and no earlier rule lets some

@@ -56,14 +56,21 @@ pub(super) fn variable(fetch: &str) -> Result<String, String> {
     if let Some((_, why)) = OTHER_FORMS.iter().find(|(known, _)| known.eq_ignore_ascii_case(fetch)) {
         return Err(format!("`%[{fetch}]` has another form here: {why}"));
     }
+    if is_host_alone(fetch) {
+        return Ok("%{host}".to_owned());
+    }
     let none = || format!("no variable for `%[{fetch}]`");
     let (name, argument) = match fetch.split_once('(') {
         Some((name, argument)) => (name, Some(argument.strip_suffix(')').ok_or_else(none)?)),
         None => (fetch, None),
     };
-    // Names of certificates, in the form that they have here.
     if let Some((_, ours)) = NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(fetch)) {
         return Ok((*ours).to_owned());
+    }
+    if let ("str", Some(text)) = (name, argument)
+        && !text.contains(['(', ')', ',', '%'])
+    {
+        return Ok(text.to_owned());
     }
     let is_simple = argument.is_none_or(|argument| !argument.contains([',', '(', ')']));
     if !is_simple || name.contains(',') {
@@ -84,12 +91,28 @@ pub(super) fn variable(fetch: &str) -> Result<String, String> {
     })
 }
 
-/// Fetches about the client's certificate. Names as a whole are written with slashes in HAProxy, unless it is told otherwise.
+/// Whether a fetch is the host in lower case and without its port: `req.hdr(host),lower,field(1,:)`.
+fn is_host_alone(fetch: &str) -> bool {
+    let parts = maps::split(fetch);
+    let Some((sample, converters)) = parts.split_first() else {
+        return false;
+    };
+    let is_of_port = |converter: &&str| matches!(*converter, "field(1,:)" | "word(1,:)" | "host_only");
+    maps::is_host(sample)
+        && converters.contains(&"lower")
+        && converters.iter().any(|converter| is_of_port(&converter))
+        && converters
+            .iter()
+            .all(|converter| *converter == "lower" || is_of_port(&converter))
+}
+
+/// Fetches with something behind their first word that is said as a whole here. Names of certificates are written with slashes in HAProxy, unless it is told otherwise.
 const NAMES: &[(&str, &str)] = &[
     ("ssl_c_s_dn(cn)", "%{client-cert-cn}"),
     ("ssl_c_s_dn(,0,rfc2253)", "%{client-cert-subject}"),
     ("ssl_c_i_dn(,0,rfc2253)", "%{client-cert-issuer}"),
     ("ssl_c_der,base64", "%{client-cert-der}"),
+    ("ssl_fc,iif(https,http)", "%{scheme}"),
     // What is not believed gets no connection, and so never a request.
     ("ssl_c_verify", "0"),
 ];
@@ -202,6 +225,8 @@ mod tests {
                 "/login?from=%{uri|url-encode}&a=%{header:x-a|url-encode}&f=%{frontend}",
             ),
             ("100%% %%{x}", "100% %%{x}"),
+            ("%[req.hdr(Host),lower,word(1,:)].internal", "%{host}.internal"),
+            ("%[str(a b)] %[ssl_fc,iif(https,http)]", "a b %{scheme}"),
             ("plain", "plain"),
         ] {
             assert_eq!(variables(haproxys).unwrap(), ours, "{haproxys}");

@@ -97,10 +97,10 @@ pub(super) fn split_condition(words: &[String]) -> (&[String], Option<(Polarity,
             _ => continue,
         };
         // What always holds is none.
-        let condition = match (polarity, &words[i + 1..]) {
-            (Polarity::If, [word]) if word == "TRUE" => None,
-            (Polarity::Unless, [word]) if word == "FALSE" => None,
-            condition => Some(condition),
+        let condition = &words[i + 1..];
+        let condition = match (polarity, outcome(condition)) {
+            (Polarity::If, Some(true)) | (Polarity::Unless, Some(false)) => None,
+            _ => Some((polarity, condition)),
         };
         return (&words[..i], condition);
     }
@@ -143,8 +143,74 @@ pub(super) enum Term<'a> {
     Anonymous { words: &'a [String], is_negated: bool },
 }
 
-/// Takes a condition apart.
+impl Term<'_> {
+    /// Whether it holds, where that depends on nothing: `TRUE`, `!{ always_false }`.
+    fn is_known(&self) -> Option<bool> {
+        let (word, is_negated) = match self {
+            Self::Or => return None,
+            Self::Named { name, is_negated } => (*name, is_negated),
+            Self::Anonymous { words, is_negated } => match words {
+                [word] => (word.as_str(), is_negated),
+                _ => return None,
+            },
+        };
+        match word {
+            "TRUE" | "always_true" => Some(!is_negated),
+            "FALSE" | "always_false" => Some(*is_negated),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a line is a rule whose condition never holds: `unless TRUE`.
+pub(super) fn never_applies(line: &Line) -> bool {
+    let is_rule = matches!(
+        line.keyword(),
+        "http-request" | "http-response" | "http-after-response" | "tcp-request" | "redirect" | "use_backend"
+    );
+    let condition = split_condition(line.rest(1)).1.filter(|_| is_rule);
+    condition.is_some_and(|(_, words)| outcome(words).is_some())
+}
+
+/// Whether a condition holds, where that depends on nothing.
+fn outcome(words: &[String]) -> Option<bool> {
+    let terms = written(words).ok()?;
+    let all = |terms: &[Term<'_>]| {
+        let known: Vec<Option<bool>> = terms.iter().map(Term::is_known).collect();
+        match known.contains(&Some(false)) {
+            true => Some(false),
+            false => known.iter().all(Option::is_some).then_some(true),
+        }
+    };
+    let outcomes: Vec<Option<bool>> = terms.split(|term| *term == Term::Or).map(all).collect();
+    match outcomes.contains(&Some(true)) {
+        true => Some(true),
+        false => outcomes.iter().all(Option::is_some).then_some(false),
+    }
+}
+
+/// Takes a condition apart, without what of it is the same for everybody.
 pub(super) fn terms(words: &[String]) -> Result<Vec<Term<'_>>, String> {
+    let written = written(words)?;
+    let mut terms = Vec::new();
+    for alternative in written.split(|term| *term == Term::Or) {
+        let known: Vec<Option<bool>> = alternative.iter().map(Term::is_known).collect();
+        if known.contains(&Some(false)) {
+            continue;
+        }
+        if !terms.is_empty() {
+            terms.push(Term::Or);
+        }
+        terms.extend(alternative.iter().filter(|term| term.is_known().is_none()));
+    }
+    match outcome(words) {
+        None => Ok(terms),
+        Some(_) => Err("it asks nothing: it is the same for everybody".to_owned()),
+    }
+}
+
+/// The parts of a condition as they are written.
+fn written(words: &[String]) -> Result<Vec<Term<'_>>, String> {
     let mut terms = Vec::new();
     let mut at = 0;
     let mut is_negated = false;
@@ -223,6 +289,32 @@ mod tests {
         assert_eq!(terms[2], Term::Or);
         assert!(matches!(&terms[3], Term::Anonymous { words, is_negated: false } if words.len() == 2));
         assert!(matches!(&terms[4], Term::Anonymous { is_negated: true, .. }));
+    }
+
+    #[test]
+    fn what_is_the_same_for_everybody_is_no_condition() {
+        let words = |text: &str| -> Vec<String> { text.split(' ').map(str::to_owned).collect() };
+        for (text, has_condition) in [
+            ("x if TRUE", false),
+            ("x unless FALSE", false),
+            ("x unless !TRUE", false),
+            ("x if a or { always_true }", false),
+            ("x if a", true),
+            ("x unless TRUE", true),
+        ] {
+            let words = words(text);
+            assert_eq!(split_condition(&words).1.is_some(), has_condition, "{text}");
+        }
+        for (text, rest) in [
+            ("a TRUE", "a"),
+            ("a !FALSE b", "a b"),
+            ("FALSE a or b", "b"),
+            ("a or FALSE", "a"),
+        ] {
+            let (all, rest) = (words(text), words(rest));
+            assert_eq!(terms(&all).unwrap(), terms(&rest).unwrap(), "{text}");
+        }
+        terms(&words("FALSE a")).unwrap_err();
     }
 
     #[test]

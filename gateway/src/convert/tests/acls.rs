@@ -128,6 +128,10 @@ fn a_rule_becomes_no_weaker() {
             r#"source "10.0.0.0/8" "192.168.0.0/16""#,
         ),
         ("src_port gt 1023", r#"source-port "1024-65535""#),
+        ("url_len gt 2000", "uri-length min=2001"),
+        ("req.hdr_cnt(X-A) gt 0", "header-count \"x-a\" min=1"),
+        ("hdr_cnt(X-A) eq 0", "header-count \"x-a\" max=0"),
+        ("req.fhdr_cnt(X-A) le 2", "header-count \"x-a\" max=2"),
     ] {
         let converted = converted(&text(criterion));
         let plain = converted
@@ -148,6 +152,8 @@ fn a_rule_becomes_no_weaker() {
         "method -i get",
         "hdr(x,1) a",
         "hdr_reg(x-a) ^b|c$",
+        "hdr_cnt(x-a) gt 2",
+        "base_beg a.example/b",
     ] {
         let converted = converted(&text(criterion));
         found(&converted, 4, "left out");

@@ -3,12 +3,15 @@
 mod acls;
 mod checks;
 mod logs;
+mod pages;
 mod proxies;
 mod rules;
 mod servers;
 mod stats;
 mod tables;
 mod tls;
+mod trusted;
+mod users;
 
 use super::*;
 

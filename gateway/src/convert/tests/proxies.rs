@@ -599,7 +599,14 @@ fn acls_of_a_listen_section_are_there_for_both_of_its_halves() {
         "{}",
         converted.text
     );
-    assert_eq!(converted.findings, []);
+    for line in [7, 8] {
+        found(
+            &converted,
+            line,
+            "HAProxy knows no `path_beg` any more when the response comes",
+        );
+    }
+    assert_eq!(converted.findings.len(), 2, "{:?}", converted.findings);
 }
 
 #[test]
@@ -768,4 +775,179 @@ backend app
         "{:?}",
         converted.findings
     );
+}
+
+#[test]
+fn a_variable_is_nothing_before_it_is_set() {
+    for (early, is_known) in [
+        ("http-request deny if shop", false),
+        ("http-response del-header X-A", true),
+    ] {
+        let converted = converted(&format!(
+            "frontend web
+    mode http
+    bind :80
+    acl shop var(txn.host) -m str -i shop.example
+    {early}
+    http-request set-var(txn.host) hdr(host)
+    use_backend app if shop
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+"
+        ));
+        assert_eq!(
+            converted.text.contains("host \"shop.example\""),
+            is_known,
+            "{}",
+            converted.text
+        );
+        if !is_known {
+            found(&converted, 4, "depends on the rules before it");
+            found(&converted, 5, "nobody is refused by it");
+        }
+    }
+}
+
+#[test]
+fn conditions_that_ask_nothing_are_none() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    http-request deny unless TRUE
+    http-request deny if FALSE or { path /x } TRUE
+    http-request set-header X-A 1 unless { always_false }
+    use_backend app if !TRUE
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    for part in [
+        "    deny {\n        path \"/x\"\n    }\n",
+        "        set-header \"X-A\" \"1\"\n",
+    ] {
+        assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
+    }
+    assert_eq!(converted.text.matches("deny").count(), 1, "{}", converted.text);
+    for line in [4, 7] {
+        found(&converted, line, "not needed: its condition never holds");
+    }
+    assert_eq!(converted.findings.len(), 2, "{:?}", converted.findings);
+}
+
+#[test]
+fn a_listen_section_says_of_servers_what_is_about_them() {
+    let converted = converted(
+        "listen web
+    mode http
+    bind :80
+    option http-server-close
+    option httpclose
+    retry-on conn-failure
+    server a 10.0.0.1:80
+",
+    );
+    let (front, back) = converted.text.split_once("backend \"web\" {").unwrap();
+    assert!(front.contains("    http-keep-alive max-requests=1\n"), "{front}");
+    assert!(front.contains("    default-backend \"web\"\n"), "{front}");
+    assert!(back.contains("    retry-on \"conn-failure\"\n"), "{back}");
+    assert!(back.contains("    server-close\n"), "{back}");
+}
+
+#[test]
+fn a_backend_tells_its_servers_who_the_client_is() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    use_backend plain if { path /plain }
+    default_backend app
+backend app
+    mode http
+    option forwardfor except 10.0.0.0/8 if-none
+    http-request set-header X-Forwarded-Port %[dst_port]
+    http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]
+    server a 10.0.0.1:80
+backend plain
+    mode http
+    option forwardfor header X-Client
+    server a 10.0.0.1:80
+frontend other
+    mode http
+    bind :81
+    option forwardfor
+    default_backend said
+backend said
+    mode http
+    option forwardfor
+    server a 10.0.0.1:80
+",
+    );
+    for part in [
+        "        add-header \"X-Forwarded-For\" \"%{client-ip}\" unless=\"line-8-1 or line-8-2\"\n",
+        "        set-header \"X-Forwarded-Port\" \"%{destination-port}\"\n",
+        "        set-header \"X-Forwarded-Proto\" \"%{scheme}\"\n",
+        "        add-header \"X-Client\" \"%{client-ip}\"\n",
+        "    forwarded-for\n",
+    ] {
+        assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
+    }
+    found(&converted, 23, "not needed: the frontends that lead here say it");
+    assert_eq!(converted.findings.len(), 1, "{:?}", converted.findings);
+}
+
+#[test]
+fn a_backend_without_servers_answers_as_haproxy_does() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    use_backend nothing if { path_beg /nothing }
+    use_backend moved if { path_beg /moved }
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+backend nothing
+    mode http
+    http-request return status 200 if { path /nothing/ping }
+backend moved
+    mode http
+    http-request redirect location https://example.com/ code 301
+",
+    );
+    for part in [
+        "backend \"nothing\" {\n",
+        "    return status=200 if=\"line-12-1\"\n    deny status=503\n}\n",
+        "backend \"moved\" {\n    mode \"http\"\n    redirect location=\"https://example.com/\" code=301\n}\n",
+    ] {
+        assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
+    }
+    found(&converted, 10, "it has no servers, and answers 503");
+    assert_eq!(converted.findings.len(), 1, "{:?}", converted.findings);
+}
+
+#[test]
+fn what_was_left_out_of_a_block_that_is_left_out_is_told_of_once() {
+    let converted = converted(
+        "global
+    set-dumpable
+frontend web
+    mode http
+    bind :80
+    http-request set-header X-Rand %[rand(9)]
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    assert!(!converted.text.contains("process"), "{}", converted.text);
+    assert!(converted.text.starts_with("// not converted: "), "{}", converted.text);
+    assert!(converted.text.contains("\n//   set-dumpable\n"), "{}", converted.text);
+    assert_eq!(converted.findings.len(), 2, "{:?}", converted.findings);
 }

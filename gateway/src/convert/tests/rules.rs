@@ -50,6 +50,7 @@ backend app
         "        set-header \"X-Frame-Options\" \"DENY\" always if=\"api\"",
         "        set-header \"X-Broken\" \"yes\" if-status=\"404,500-599\" if=\"api\"",
         "        source-port \"1-1023\"",
+        "        delete-header \"X-Debug\" if-status=\"100-199,201-599\"",
     ] {
         assert!(
             converted.text.lines().any(|have| have == line),
@@ -58,7 +59,11 @@ backend app
         );
     }
     found(&converted, 16, "no variable for `%[rand]`");
-    found(&converted, 19, "write `if-status=`");
+    found(
+        &converted,
+        18,
+        "HAProxy knows no `path_beg` any more when the response comes",
+    );
     found(&converted, 21, "no counterpart of `http-after-response set-status`");
 }
 
@@ -547,6 +552,25 @@ backend app
     );
     let at = |what: &str| converted.text.find(what).unwrap();
     assert!(at("    deny {") < at("    redirect "), "{}", converted.text);
+}
+
+#[test]
+fn rules_of_connections_come_before_those_of_requests() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    http-request return status 200 if { path /ping }
+    tcp-request content reject if { src 192.0.2.0/24 }
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    let at = |what: &str| converted.text.find(what).unwrap();
+    assert!(at("    deny {") < at("    return "), "{}", converted.text);
+    found(&converted, 5, "the client is answered, with 403");
 }
 
 #[test]

@@ -79,8 +79,8 @@ backend app
     assert!(converted.is_valid, "{}", converted.text);
     for part in [
         "    limit \"web-errors\"\n    limit \"web-failures\"\n",
-        "rate-limit \"web-errors\" {\n    key \"client-ip\"\n    allow \"20/10s\"\n    count-status \"400-499\"\n}",
-        "    allow \"5/1m\"\n    count-status \"500,502-504,506-599\"\n}",
+        "rate-limit \"web-errors\" {\n    key \"client-ip\"\n    allow \"21/10s\"\n    count-status \"400-499\"\n}",
+        "    allow \"6/1m\"\n    count-status \"500,502-504,506-599\"\n}",
     ] {
         assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
     }

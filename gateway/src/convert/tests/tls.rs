@@ -175,3 +175,63 @@ listen web
     let with = converted(&text("default-server verify required ca-file up.pem"));
     assert!(!with.text.contains("verify=\"none\""), "{}", with.text);
 }
+
+#[test]
+fn names_of_tls_are_compared_as_a_whole() {
+    let converted = converted(
+        "frontend t
+    mode tcp
+    bind :443
+    tcp-request inspect-delay 5s
+    tcp-request content reject unless { req.ssl_sni -m found }
+    use_backend app if { req.ssl_sni -m reg -i ^(.+\\.)?shop\\.example$ }
+    use_backend app if { req.ssl_sni -m end shop.example }
+    default_backend app
+backend app
+    mode tcp
+    server a 10.0.0.1:443
+",
+    );
+    let part = "        sni \"shop.example\" \"*.shop.example\"\n";
+    assert!(converted.text.contains(part), "{}", converted.text);
+    found(
+        &converted,
+        5,
+        "nobody is refused by it: no predicate for `req.ssl_sni` with `found`",
+    );
+    found(&converted, 7, "names are compared as a whole");
+}
+
+#[test]
+fn a_frontend_without_tls_is_not_asked_for_it() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    acl secure ssl_fc
+    http-request redirect scheme https code 301 if !secure { path_beg /login }
+    http-request deny if { ssl_fc } { path /x }
+    default_backend app
+frontend both
+    mode http
+    bind :81
+    bind :443 ssl crt a.pem
+    acl secure ssl_fc
+    http-request redirect scheme https code 301 if !secure
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    for part in [
+        "    redirect scheme=\"https\" code=301 {\n        path-prefix \"/login\"\n",
+        "    acl \"secure\" {\n        tls\n    }\n",
+        "    redirect scheme=\"https\" code=301 unless=\"secure\"\n",
+    ] {
+        assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
+    }
+    assert_eq!(converted.text.matches("acl \"").count(), 1, "{}", converted.text);
+    found(&converted, 6, "not needed: its condition never holds");
+    assert_eq!(converted.findings.len(), 1, "{:?}", converted.findings);
+}
