@@ -48,7 +48,9 @@ async fn whoever_makes_authentication_fail_is_refused_or_nobody() {
         };
         let gateway = Gateway::kdl(&format!(
             r#"process {{ workers 1 }}
-            {} {} {}
+            {}
+            {}
+            {}
             backend "app" {{ server "s" "@app" }}"#,
             plugin("skipped", r#""skip""#),
             plugin("denied", r#""deny""#),
