@@ -69,7 +69,8 @@ pub trait RequestBodyFilter: Plugin {
 
 /// Sees the head of a server's response, edits it, or puts another in its place.
 pub trait ResponseFilter: Plugin {
-    /// Called once per response that came from a server. A reply is sent instead of it.
+    /// Called once per response that came from a server; where the operator uses the plugin so (`use-plugin "name" always`), also once per
+    /// response that the gateway or another plugin gives in a server's place: an error, a redirect, a 401. A reply is sent instead of it.
     ///
     /// # Errors
     /// Abandons the call as a trap would: edits are discarded, and the operator's `on-failure` decides.
