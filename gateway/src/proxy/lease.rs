@@ -400,7 +400,8 @@ impl Lease {
         let Link::Http1 { mut upstream, .. } = self.link else {
             return;
         };
-        if self.backend.server_close || !upstream.connection.is_idle() {
+        // Whoever takes it again asks the system.
+        if self.backend.server_close || !upstream.connection.may_persist() {
             return;
         }
         upstream.connection.rest();

@@ -7,6 +7,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode, Version, request, response};
 use hyper::ext::ReasonPhrase;
 
+use super::names;
 use crate::config::ResponseLimits;
 
 /// Writes the head of a request whose content has this length; none when it has to come in chunks.
@@ -133,7 +134,7 @@ pub(super) fn parse(bytes: &Bytes, limits: &ResponseLimits) -> Result<Option<Par
     let mut seen = Seen::default();
     response.headers = HeaderMap::with_capacity(head.headers.len().max(ROOM));
     for field in head.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| HeadError::Malformed)?;
+        let name = names::of(field.name.as_bytes()).ok_or(HeadError::Malformed)?;
         match name {
             header::CONNECTION => seen.connection = true,
             header::TRANSFER_ENCODING => seen.coding = true,

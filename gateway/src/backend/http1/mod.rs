@@ -8,6 +8,7 @@
 mod chunked;
 mod framing;
 mod head;
+mod names;
 mod spare;
 
 use std::future::{Future, poll_fn};
@@ -479,10 +480,15 @@ impl Connection {
         }
     }
 
-    /// Whether it can carry another exchange: what was asked and answered has passed whole, nothing has come behind it, and the
-    /// server has neither announced the end nor made it.
+    /// Whether it may carry another exchange, as far as is known without asking the system: what was asked and answered has passed whole,
+    /// nothing came together with it, and the server has not announced the end.
+    pub fn may_persist(&self) -> bool {
+        self.has_sent() && self.has_received() && self.persists && self.early.is_empty()
+    }
+
+    /// Whether it [may](Self::may_persist), nothing has come behind what was answered, and the server has not made the end.
     pub fn is_idle(&mut self) -> bool {
-        if !self.has_sent() || !self.has_received() || !self.persists || !self.early.is_empty() {
+        if !self.may_persist() {
             return false;
         }
         let mut byte = [0];
