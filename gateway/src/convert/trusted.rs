@@ -96,7 +96,6 @@ impl Trusted {
         let networks: Result<Vec<_>, _> = criteria.into_iter().map(sources).collect();
         let is_of_others = is_negated != (polarity == Polarity::Unless);
         line.keyword() == "http-request"
-            && line.word(1) == Some("del-header")
             && is_theirs
             && is_of_others
             && networks.is_ok_and(|networks| networks.concat() == self.networks)
@@ -144,6 +143,9 @@ impl Proxy<'_> {
 
 /// Whether a line drops of those who are not believed what `trusted-proxies` drops of them anyway.
 pub(super) fn is_dropped_of_others(section: &Section, line: &Line) -> bool {
+    if line.word(1) != Some("del-header") {
+        return false;
+    }
     Trusted::said(section).is_some_and(|(_, trusted)| trusted.takes_away(section, line))
 }
 
