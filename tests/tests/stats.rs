@@ -409,6 +409,85 @@ async fn a_backend_counts_what_it_could_not_serve() {
 }
 
 /// A gateway with these nodes in `stats`, and one server.
+/// As HAProxy counts them: whoever was silent for too long has broken it off, an attempt at another server is no retry, and who waited in
+/// vain is one whom the backend could not connect.
+#[tokio::test]
+async fn connections_are_counted_in_haproxys_columns() {
+    let (greeting, silent) = (
+        Server::greeting("hi").await,
+        Server::start(|mut wire, _| async move {
+            wire.some().await?;
+            std::future::pending().await
+        })
+        .await,
+    );
+    let (dead, _guard) = refusing();
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="text" }
+        defaults { mode "tcp"; timeout client="300ms" server="10s" queue="1s" }
+        frontend "silent-client" { bind "127.0.0.1:0"; default-backend "silent-client" }
+        frontend "silent-server" { bind "127.0.0.1:0"; timeout client="10s"; default-backend "silent-server" }
+        frontend "elsewhere" { bind "127.0.0.1:0"; default-backend "elsewhere" }
+        frontend "queue" { bind "127.0.0.1:0"; timeout client="20s"; default-backend "queue" }
+        backend "silent-client" { server "s" "@greeting" }
+        backend "silent-server" { timeout server="300ms"; server "s" "@silent" }
+        backend "elsewhere" { balance "first"; retries 2 redispatch="each"; server "dead" "@dead"; server "s" "@greeting" }
+        backend "queue" { server "s" "@silent" max-connections=1 }
+        "#,
+    )
+    .with("@greeting", greeting.address())
+    .with("@silent", silent.address())
+    .with("@dead", dead)
+    .start()
+    .await;
+    assert_eq!(gateway.connect("silent-client").await.rest().await, b"hi");
+    let mut client = gateway.connect("silent-server").await;
+    client.send("hi").await;
+    assert!(client.ends().await);
+    assert_eq!(gateway.connect("elsewhere").await.exactly(2).await, b"hi");
+    let mut holds = gateway.connect("queue").await;
+    holds.send("hi").await;
+    eventually("it has the place", async || silent.connections() == 2).await;
+    // One is there until its wait is over, and one leaves before.
+    assert!(gateway.connect("queue").await.ends().await);
+    let leaves = gateway.connect("queue").await;
+    gateway
+        .metric_is("gateway_backend_queue", &[("backend", "queue")], 1.0)
+        .await;
+    drop(leaves);
+
+    for (backend, column) in [
+        ("silent-client", "cli_abrt"),
+        ("silent-server", "srv_abrt"),
+        ("elsewhere", "wredis"),
+        ("queue", "cli_abrt"),
+    ] {
+        eventually("it is counted", async || {
+            row(&figures(&gateway).await, backend, "BACKEND")[column] == "1"
+        })
+        .await;
+    }
+    let rows = figures(&gateway).await;
+    for name in ["s", "BACKEND"] {
+        is(
+            row(&rows, "silent-client", name),
+            &[("cli_abrt", "1"), ("srv_abrt", "0"), ("eresp", "0")],
+        );
+        is(
+            row(&rows, "silent-server", name),
+            &[("cli_abrt", "0"), ("srv_abrt", "1"), ("eresp", "0")],
+        );
+    }
+    is(row(&rows, "elsewhere", "dead"), &[("wredis", "1"), ("wretr", "0")]);
+    is(row(&rows, "elsewhere", "BACKEND"), &[("wredis", "1"), ("wretr", "0")]);
+    is(
+        row(&rows, "queue", "BACKEND"),
+        &[("econ", "1"), ("cli_abrt", "1"), ("stot", "3")],
+    );
+    eventually("the line has the sign", async || gateway.output().contains("/+1 0/0")).await;
+}
+
 fn with_stats(says: &str, app: &HttpServer) -> Builder {
     Gateway::kdl(
         r#"

@@ -84,10 +84,11 @@ fn row_of_server(backend: &BackendStats, server: &ServerStats, (id, position): (
     row.number("econ", server.unreached);
     // HAProxy counts those that broke off among them.
     row.number("eresp", server.response_errors + server.server_aborts);
-    row.number("wretr", server.retries);
+    // HAProxy counts a further attempt as one of the two.
+    row.number("wretr", server.retries.saturating_sub(server.redispatches));
     row.number("wredis", server.redispatches);
     row.number("cli_abrt", server.client_aborts);
-    row.number("srv_abrt", server.server_aborts);
+    row.number("srv_abrt", server.server_aborts + server.server_timeouts);
     row.text("status", status(server));
     row.number("weight", server.effective_weight.round() as u64);
     row.number("act", u64::from(!is_backup));
@@ -147,10 +148,10 @@ fn back(backend: &BackendStats, id: u64, all: &Says) -> Row {
     let unserved = backend.no_server + backend.queue_timeouts + backend.queue_full;
     row.number("econ", sum(|server| server.unreached) + unserved);
     row.number("eresp", sum(|server| server.response_errors + server.server_aborts));
-    row.number("wretr", backend.retries);
+    row.number("wretr", backend.retries.saturating_sub(backend.redispatches));
     row.number("wredis", backend.redispatches);
-    row.number("cli_abrt", sum(|server| server.client_aborts));
-    row.number("srv_abrt", sum(|server| server.server_aborts));
+    row.number("cli_abrt", backend.client_aborts + sum(|server| server.client_aborts));
+    row.number("srv_abrt", sum(|server| server.server_aborts + server.server_timeouts));
     row.text("status", if backups.len() + active.len() > 0 { "UP" } else { "DOWN" });
     let weight: f64 = active.iter().map(|server| server.effective_weight).sum();
     row.number("weight", weight.round() as u64);

@@ -304,23 +304,16 @@ pub(super) fn server(proxy: &mut Proxy<'_>, line: &Line) {
     );
 }
 
-/// `maxqueue`, which is the backend's here: the first that is said.
+/// `maxqueue`: in HAProxy, who belongs to no server waits in its backend's queue, which has no bound.
 fn queue(proxy: &mut Proxy<'_>, line: &Line, options: &Options<'_>) {
     // HAProxy's 0 is no limit.
-    let most = |options: &Options<'_>| options.value("maxqueue")?.parse().ok().filter(|most: &u64| *most > 0);
-    let Some(number) = most(options) else { return };
-    let defaults = default_server(proxy.section);
-    let servers = proxy.section.lines.iter().filter(|line| line.keyword() == "server");
-    let mut said = servers.filter_map(|line| Some((line.number, most(&Options::of(line.rest(3)).over(&defaults))?)));
-    match said.next() {
-        Some((first, _)) if first == line.number => {
-            proxy.say(line, Node::new("max-queue").number(number));
-        }
-        Some((_, others)) if others != number => {
-            let message = "the queue is the backend's here: its length is taken from the first server";
-            proxy.conversion.note(line.number, message);
-        }
-        _ => {}
+    let most = options.value("maxqueue").and_then(|value| value.parse::<u64>().ok());
+    if let Some(most) = most.filter(|most| *most > 0) {
+        let message = format!(
+            "`maxqueue {most}` of the server was left out: it bounds those alone who wait for this server as they belong to it, and \
+             `max-queue` of the backend here all who wait"
+        );
+        proxy.conversion.note(line.number, message);
     }
 }
 

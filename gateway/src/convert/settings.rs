@@ -219,14 +219,27 @@ impl Proxy<'_> {
         true
     }
 
-    /// Which retries go to another server: the last with `option redispatch`, each with 1 behind it, none without.
+    /// Which retries go to another server: none without `option redispatch`, each with 1 behind it. Without a number the last; but where
+    /// servers take turns, and nobody belongs to one, HAProxy goes to the next at once.
     fn redispatch(&self) -> &'static str {
         let option = |line: &&Line| half_of_retries(line) == Some("redispatch");
-        match self.section.lines.iter().rfind(option) {
-            Some(line) if line.keyword() == "option" && line.word(2) == Some("1") => "each",
-            Some(line) if line.keyword() == "option" => "last",
-            _ => "off",
+        let Some(said) = self.section.lines.iter().rfind(option) else {
+            return "off";
+        };
+        match said.word(2) {
+            _ if said.keyword() != "option" => "off",
+            Some("1") => "each",
+            None | Some("-1") if self.servers_take_turns() => "each",
+            _ => "last",
         }
+    }
+
+    fn servers_take_turns(&self) -> bool {
+        let lines = &self.section.lines;
+        let balance = lines.iter().rfind(|line| line.keyword() == "balance");
+        let way = balance.and_then(|line| line.word(1)).unwrap_or("roundrobin");
+        let persists = lines.iter().any(|line| matches!(line.keyword(), "cookie" | "stick"));
+        !persists && (matches!(way, "roundrobin" | "static-rr") || way.starts_with("random"))
     }
 }
 

@@ -29,7 +29,7 @@ use crate::telemetry::choice;
 use crate::telemetry::grpc::GrpcStatus;
 use crate::telemetry::line::Capturing;
 use crate::telemetry::log::Severity;
-use crate::telemetry::metrics::Took;
+use crate::telemetry::metrics::{Side, Took};
 
 /// An exchange, as it will be logged and counted.
 pub struct Record {
@@ -88,6 +88,8 @@ struct Upstream {
     /// What the server has answered, whatever became of that on its way to the client.
     said: Option<StatusCode>,
     retries: u32,
+    /// One of those attempts was made at another server.
+    redispatched: bool,
 }
 
 impl Upstream {
@@ -106,14 +108,19 @@ impl Upstream {
 
     /// The exchange is over.
     fn ended(&self, total: Duration, termination: Termination) {
-        let Some(server) = self.server else { return };
+        let Some(server) = self.server else {
+            if termination.broken_off_by() == Some(Side::Client) {
+                self.backend.metrics.client_left();
+            }
+            return;
+        };
         let took = self.connect.map(|connect| Took {
             queue: self.queue,
             connect,
             total,
         });
         let metrics = &self.backend.servers[server].metrics;
-        metrics.ended(took, termination.broken_off_by());
+        metrics.ended(took, termination);
     }
 }
 
@@ -182,6 +189,7 @@ impl Record {
             response: None,
             said: None,
             retries: 0,
+            redispatched: false,
         });
     }
 
@@ -207,6 +215,7 @@ impl Record {
         if let Some(upstream) = &mut self.upstream {
             if let Some(before) = upstream.server.replace(server).filter(|before| *before != server) {
                 upstream.backend.servers[before].metrics.redispatched();
+                upstream.redispatched = true;
             }
             if let Some(trace) = &mut self.noted.trace {
                 trace.attempt(&upstream.backend, server, headers);
@@ -601,6 +610,7 @@ impl Record {
                 backend: upstream.map_or(0, |upstream| upstream.backend.in_flight()),
                 server: server.map_or(0, |server| server.in_flight()),
                 retries: upstream.map_or(0, |upstream| upstream.retries),
+                redispatched: upstream.is_some_and(|upstream| upstream.redispatched),
                 queue: upstream.map_or(0, |upstream| upstream.ahead),
             },
             request: Some(RequestLine {

@@ -179,6 +179,8 @@ pub struct Counts {
     pub server: usize,
     /// Attempts beyond the first.
     pub retries: u32,
+    /// Whether one of them was made at another server.
+    pub redispatched: bool,
     /// How many waited in the backend's queue before it.
     pub queue: usize,
 }

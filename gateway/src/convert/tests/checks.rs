@@ -53,7 +53,7 @@ backend app
 ";
     for (retries, ours) in [
         ("retries 2", "    retries 2 redispatch=\"off\""),
-        ("option redispatch", "    retries 3 redispatch=\"last\""),
+        ("option redispatch", "    retries 3 redispatch=\"each\""),
         (
             "retries 5\n    option redispatch 1",
             "    retries 5 redispatch=\"each\"",

@@ -277,8 +277,14 @@ backend b
     server s 10.0.0.1:5432
 ";
     for (defaults, section, ours) in [
-        ("retries 1", "option redispatch", "    retries 1 redispatch=\"last\""),
-        ("option redispatch", "retries 5", "    retries 5 redispatch=\"last\""),
+        ("retries 1", "option redispatch", "    retries 1 redispatch=\"each\""),
+        (
+            "retries 1",
+            "balance leastconn\n    option redispatch",
+            "    retries 1 redispatch=\"last\"",
+        ),
+        ("option redispatch", "retries 5", "    retries 5 redispatch=\"each\""),
+        ("option redispatch 2", "retries 5", "    retries 5 redispatch=\"last\""),
         (
             "retries 2\n    option redispatch",
             "no option redispatch",

@@ -25,14 +25,17 @@ listen a
     for said in [
         "tcp-keep-alive idle=\"1m\" count=3",
         "check \"tcp\" interval=\"2s\" rise=1 fall=2",
-        "    max-queue 7\n    server \"s\" \"10.0.0.1:5432\" max-connections=50\n    server \"t\" ",
+        "    server \"s\" \"10.0.0.1:5432\" max-connections=50\n    server \"t\" ",
         "    tcp-keep-alive interval=\"5s\"",
     ] {
         assert!(converted.text.contains(said), "{said} in\n{}", converted.text);
     }
     found(&converted, 6, "of two sides that differ");
     found(&converted, 11, "each `bind` says it");
-    found(&converted, 15, "the queue is the backend's here");
+    // HAProxy's queues have no bound for who belongs to no server.
+    assert!(!converted.text.contains("max-queue"), "{}", converted.text);
+    found(&converted, 14, "`maxqueue 7` of the server was left out");
+    found(&converted, 15, "`maxqueue 9` of the server was left out");
 }
 
 #[test]
@@ -164,7 +167,7 @@ backend app
 ",
     );
     for part in [
-        "retries 2 redispatch=\"last\"",
+        "retries 2 redispatch=\"each\"",
         "retry-on \"conn-failure\" \"empty-response\" 503\n",
         "pool reuse=\"safe\"",
         "observe \"response\" error-limit=20 on-error=\"mark-down\"",

@@ -47,6 +47,8 @@ struct Rare {
     /// How many waited before it.
     ahead: usize,
     retries: u32,
+    /// One of those attempts was made at another server.
+    redispatched: bool,
     reason: Option<&'static str>,
     rule: Option<RuleAt>,
     /// What is counted of its host's tenant, where that is somebody's.
@@ -174,6 +176,7 @@ impl Record {
             && let Some(server) = backend.servers.get(before.get() as usize - 1)
         {
             server.metrics.redispatched();
+            self.rare().redispatched = true;
         }
     }
 
@@ -267,13 +270,17 @@ impl Drop for Record {
         let backend = self.backend.as_ref();
         let server = backend.and_then(|backend| backend.servers.get(self.server?.get() as usize - 1));
         let connect = self.connect.map(|time| Duration::from_nanos(time.get()));
-        if let Some(server) = server {
-            let took = connect.map(|connect| Took {
-                queue: rare.queue,
-                connect,
-                total,
-            });
-            server.metrics.ended(took, self.termination.broken_off_by());
+        match (server, backend) {
+            (Some(server), _) => {
+                let took = connect.map(|connect| Took {
+                    queue: rare.queue,
+                    connect,
+                    total,
+                });
+                server.metrics.ended(took, self.termination);
+            }
+            (None, Some(backend)) if self.termination.cause == Cause::ClientAborted => backend.metrics.client_left(),
+            (None, _) => {}
         }
         let is_null = self.received == 0 && (rare.reason.is_none() || rare.is_silent);
         // A balancer's health checks are nobody's connections.
@@ -323,6 +330,7 @@ impl Drop for Record {
                 backend: backend.map_or(0, |backend| backend.in_flight()),
                 server: server.map_or(0, |server| server.in_flight()),
                 retries: rare.retries,
+                redispatched: rare.redispatched,
                 queue: rare.ahead,
             },
             tenant: rare.tenant.as_ref().map(|tenant| &**tenant.tenant()),

@@ -105,14 +105,22 @@ pub enum Phase {
 }
 
 impl Termination {
-    /// Who broke off what was under way, if somebody did: a client at any time, a server while data passed. One that gave no
-    /// answer is counted by what it lacked.
+    /// Who broke off what was under way, if somebody did: a client at any time, a server while data passed, and a client by its silence
+    /// then. One that gave no answer is counted by what it lacked.
     pub fn broken_off_by(self) -> Option<Side> {
         match (self.cause, self.phase) {
-            (Cause::ClientAborted, _) => Some(Side::Client),
+            (Cause::ClientAborted, _) | (Cause::ClientTimeout, Phase::Data | Phase::Last) => Some(Side::Client),
             (Cause::ServerAborted, Phase::Data | Phase::Last) => Some(Side::Server),
             _ => None,
         }
+    }
+
+    /// Whether the server was silent for too long while data passed.
+    pub fn is_servers_silence(self) -> bool {
+        matches!(
+            (self.cause, self.phase),
+            (Cause::ServerTimeout, Phase::Data | Phase::Last)
+        )
     }
 
     /// A way to end.

@@ -35,6 +35,7 @@ fn http() -> HttpRecord<'static> {
             backend: 3,
             server: 2,
             retries: 1,
+            redispatched: false,
             queue: 2,
         },
         request: Some(RequestLine {
@@ -97,6 +98,17 @@ fn a_request_is_logged_in_haproxys_order() {
     let expected = "10.0.1.2:33317 [06/Feb/2009:12:14:14.655] web app/app-1 10/0/30/69/109 200 2750 - - ---- \
                     5/4/3/2/1 0/2 \"GET /index.html?a=1 HTTP/1.1\"";
     assert_eq!(text(|out, dates| http().write_text(out, dates)), expected);
+}
+
+#[test]
+fn attempts_at_another_server_have_haproxys_sign() {
+    let counts = Counts {
+        redispatched: true,
+        ..http().counts
+    };
+    let record = HttpRecord { counts, ..http() };
+    assert!(text(|out, dates| record.write_text(out, dates)).contains(" 5/4/3/2/+1 0/2 "));
+    assert!(text(|out, dates| record.write_json(out, dates)).contains(r#""retries":1,"#));
 }
 
 #[test]

@@ -137,6 +137,9 @@ fn push_counts(out: &mut Vec<u8>, counts: Counts) {
         push_number(out, number);
     }
     out.push(b'/');
+    if counts.redispatched {
+        out.push(b'+');
+    }
     push_number(out, counts.retries);
     out.extend_from_slice(b" 0/");
     push_number(out, counts.queue);

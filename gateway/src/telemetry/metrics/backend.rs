@@ -64,6 +64,7 @@ struct BackendShard {
     budget_spent: Count,
     overflows: Count,
     no_server: Count,
+    client_aborts: Count,
     received: Count,
     sent: Count,
 }
@@ -202,6 +203,11 @@ impl BackendMetrics {
     /// There was no server to take a request.
     pub fn no_server(&self) {
         self.shards.here().no_server.add(1);
+    }
+
+    /// A client left before a server was chosen for what it wanted.
+    pub fn client_left(&self) {
+        self.shards.here().client_aborts.add(1);
     }
 
     /// Requests or connections that wait for a server to have room.

@@ -105,6 +105,8 @@ pub struct BackendStats {
     pub queue_timeouts: u64,
     /// Those that could not even wait.
     pub queue_full: u64,
+    /// Those whose clients left before a server was chosen.
+    pub client_aborts: u64,
     /// Bytes from servers.
     pub received_bytes: u64,
     /// Bytes to servers.
@@ -199,6 +201,8 @@ pub struct ServerStats {
     pub client_aborts: u64,
     /// Exchanges that it broke off in the middle.
     pub server_aborts: u64,
+    /// Exchanges in the middle of which it was silent for too long.
+    pub server_timeouts: u64,
     /// How long the last 1024 of them waited for a server to have room, on average, in seconds.
     pub average_queue_seconds: f64,
     /// How long connecting took them.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 
 use super::BackendMetrics;
+use crate::telemetry::access::Termination;
 use crate::telemetry::grpc::GrpcStatus;
 use crate::telemetry::metrics::averages::{Averages, Times, Took};
 use crate::telemetry::metrics::changes::Changes;
@@ -100,6 +101,7 @@ pub(super) struct ServerShard {
     pub(super) times: Times,
     pub(super) client_aborts: Count,
     pub(super) server_aborts: Count,
+    pub(super) server_timeouts: Count,
     /// Answers to calls of gRPC, by what they came to.
     pub(super) grpc: [Count; GRPC_RESULTS.len()],
 }
@@ -420,14 +422,15 @@ impl ServerMetrics {
     }
 
     /// An exchange or session that had come to it is over. How long it took is told of one that had a connection to it.
-    pub fn ended(&self, took: Option<Took>, broken_off_by: Option<Side>) {
+    pub fn ended(&self, took: Option<Took>, how: Termination) {
         let shard = self.shards.here();
         if let Some(took) = took {
             shard.times.add(took);
         }
-        match broken_off_by {
+        match how.broken_off_by() {
             Some(Side::Client) => shard.client_aborts.add(1),
             Some(Side::Server) => shard.server_aborts.add(1),
+            None if how.is_servers_silence() => shard.server_timeouts.add(1),
             None => {}
         }
     }
