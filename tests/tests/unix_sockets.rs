@@ -438,7 +438,7 @@ async fn connections_to_servers_come_from_their_clients_where_that_is_said() {
         frontend "web" { bind "127.0.0.1:0"; default-backend "inner" }
         frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "own" }
         backend "inner" { check "http" interval="50ms" { send "GET" "/check" }; server "inner-1" "@inner" }
-        backend "own" { mode "tcp"; source "127.0.0.5"; server "own-1" "@inner" source="client-ip" tcp-user-timeout="30s" }
+        backend "own" { mode "tcp"; source "off"; server "own-1" "@inner" source="client-ip" tcp-user-timeout="30s" }
     "#;
     let outer = Gateway::kdl(outer).with("@inner", inner.address("inner")).start().await;
     // By turns: a connection that was opened for one of them serves no other.
