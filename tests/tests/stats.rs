@@ -408,7 +408,6 @@ async fn a_backend_counts_what_it_could_not_serve() {
     gateway.metric_is("gateway_max_connections", &[], 77.0).await;
 }
 
-/// A gateway with these nodes in `stats`, and one server.
 /// As HAProxy counts them: whoever was silent for too long has broken it off, an attempt at another server is no retry, and who waited in
 /// vain is one whom the backend could not connect.
 #[tokio::test]
@@ -488,6 +487,7 @@ async fn connections_are_counted_in_haproxys_columns() {
     eventually("the line has the sign", async || gateway.output().contains("/+1 0/0")).await;
 }
 
+/// A gateway with these nodes in `stats`, and one server.
 fn with_stats(says: &str, app: &HttpServer) -> Builder {
     Gateway::kdl(
         r#"
