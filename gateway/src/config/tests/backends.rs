@@ -122,3 +122,85 @@ fn the_steps_of_a_check_keep_their_order() {
     let observe = check.observe.unwrap();
     assert_eq!((observe.error_limit, observe.on_error), (3, OnError::MarkDown));
 }
+
+#[test]
+fn where_connections_come_from_is_the_servers_own_before_its_backends() {
+    let config = config(
+        r#"
+        defaults { source "192.0.2.1" interface="eth0" }
+        frontend "a" { bind "10.0.0.1:80" interface="eth0"; bind "10.0.0.1:80" interface="eth1" transparent; default-backend "x" }
+        backend "x" {
+            server "a" "10.0.0.1:80"
+            server "b" "10.0.0.2:80" source="client-ip" tcp-user-timeout="30s"
+            server "c" "10.0.0.3:80" interface="eth1"
+        }
+        "#,
+    );
+    let address = SourceAddress::Address("192.0.2.1".parse().unwrap());
+    let servers = &config.backends[0].servers;
+    let said = servers
+        .iter()
+        .map(|server| (server.source, server.interface.as_deref()));
+    assert_eq!(
+        said.collect::<Vec<_>>(),
+        [
+            (Some(address), Some("eth0")),
+            (Some(SourceAddress::ClientIp), Some("eth0")),
+            (Some(address), Some("eth1")),
+        ]
+    );
+    assert_eq!(servers[1].user_timeout, Some(Duration::from_secs(30)));
+    let binds = &config.frontends[0].binds;
+    assert_eq!(binds[1].socket.interface.as_deref(), Some("eth1"));
+    assert!(binds[1].socket.transparent && !binds[0].socket.transparent);
+}
+
+#[test]
+fn what_is_wrong_with_what_sockets_are_told_is_said() {
+    let text = r#"
+        process { user "nobody" }
+        frontend "a" { BINDS; default-backend "x" }
+        backend "x" { SERVERS }
+    "#;
+    let server = r#"server "s" "10.0.0.1:80""#;
+    let bind = r#"bind "127.0.0.1:80""#;
+    for (binds, servers, said) in [
+        (
+            r#"bind "unix:/run/a.sock" mss=1400"#,
+            server,
+            "which a UNIX socket has not",
+        ),
+        (
+            r#"bind "127.0.0.1:80" interface="a-name-that-is-long""#,
+            server,
+            "has to be the name of an interface",
+        ),
+        (r#"bind "127.0.0.1:80" tcp-ut="30s""#, server, "write tcp-user-timeout="),
+        (r#"bind "[::]:80" v4v6"#, server, "for both kinds write two binds"),
+        (r#"bind "abns@web""#, server, "abns:web"),
+        (
+            r#"bind "127.0.0.1:80" interface="eth0"; bind "127.0.0.1:80""#,
+            server,
+            "is listened on twice",
+        ),
+        (
+            bind,
+            r#"source "client-ip"; server "s" "10.0.0.1:80""#,
+            "a right that `user` gives up",
+        ),
+        (
+            bind,
+            r#"source interface="eth0/1"; server "s" "10.0.0.1:80""#,
+            "has to be the name of an interface",
+        ),
+        (
+            bind,
+            r#"server "s" "echo" interface="eth0""#,
+            "`interface=` does nothing: this server is not reached over a network",
+        ),
+        (bind, r#"server "s" "10.0.0.1:80" usesrc="clientip""#, "client-ip"),
+    ] {
+        let found = faults(&text.replace("BINDS", binds).replace("SERVERS", servers));
+        assert!(found.contains(said), "{binds}, {servers}: {found}");
+    }
+}
