@@ -250,7 +250,8 @@ impl<'a> Proxy<'a> {
     }
 
     fn frontend(&mut self) {
-        self.acls();
+        let mut acls = self.section.lines.iter().filter(|line| line.keyword() == "acl");
+        let first_acl = acls.next().map(|line| line.number);
         let leads_all =
             |line: &Line| line.keyword() == "use_backend" && words::split_condition(line.rest(1)).1.is_none();
         if self.is_http() && !self.says("default_backend") && !self.section.lines.iter().any(leads_all) {
@@ -261,6 +262,8 @@ impl<'a> Proxy<'a> {
             match line.keyword() {
                 _ if self.never_applies(line) => {}
                 "use_backend" if self.is_about_what_was_edited(line) => {}
+                // All of them where the first stands: behind the binds, mostly.
+                "acl" if Some(line.number) == first_acl => self.acls(),
                 "acl" => {}
                 "bind" => servers::bind(self, line),
                 "default_backend" => {
