@@ -83,7 +83,7 @@ impl Frontend {
         let mut edits = Vec::new();
         let by = Trusted::said(section).map(|(line, _)| line);
         let is_edit =
-            |line: &&Line| Some(line.number) != by && !(by.is_some() && trusted::is_dropped_of_others(section, line));
+            |line: &&Line| Some(line.number) != by && (by.is_none() || !trusted::is_dropped_of_others(section, line));
         for line in section.lines.iter().filter(is_edit) {
             edits.extend(Part::edited_by(line).into_iter().map(|part| (line.number, part)));
         }
@@ -142,7 +142,7 @@ impl Proxy<'_> {
         let is_before = |edit: &&Line| {
             (line.keyword() != "http-request" || edit.number < line.number)
                 && Some(edit.number) != by
-                && !(by.is_some() && trusted::is_dropped_of_others(self.section, edit))
+                && (by.is_none() || !trusted::is_dropped_of_others(self.section, edit))
         };
         let mut edits = self.section.lines.iter().filter(is_before);
         edits.find_map(|edit| {

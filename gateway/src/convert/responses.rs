@@ -57,7 +57,7 @@ fn asks_the_request(criterion: &[String]) -> Option<&str> {
     };
     let is_known = ["path", "pathq", "url", "base", "query", "url_param", "urlp"]
         .iter()
-        .any(|known| is_one(&known));
+        .any(is_one);
     (is_known || fetch.starts_with("req.")).then_some(fetch)
 }
 

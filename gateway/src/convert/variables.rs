@@ -100,13 +100,14 @@ fn is_host_alone(fetch: &str) -> bool {
     let is_of_port = |converter: &&str| matches!(*converter, "field(1,:)" | "word(1,:)" | "host_only");
     maps::is_host(sample)
         && converters.contains(&"lower")
-        && converters.iter().any(|converter| is_of_port(&converter))
+        && converters.iter().any(is_of_port)
         && converters
             .iter()
-            .all(|converter| *converter == "lower" || is_of_port(&converter))
+            .all(|converter| *converter == "lower" || is_of_port(converter))
 }
 
-/// Fetches with something behind their first word that is said as a whole here. Names of certificates are written with slashes in HAProxy, unless it is told otherwise.
+/// Fetches with something behind their first word that is said as a whole here. Names of certificates are written with slashes in
+/// HAProxy, unless it is told otherwise.
 const NAMES: &[(&str, &str)] = &[
     ("ssl_c_s_dn(cn)", "%{client-cert-cn}"),
     ("ssl_c_s_dn(,0,rfc2253)", "%{client-cert-subject}"),
