@@ -81,7 +81,7 @@ impl Instances {
             finish(answer, Made::Once(&mut state.edits), subject)
         })?;
         if let (Some((place, said)), Some(slot)) = (said, slot_of(&mut self.slots, attachment)) {
-            slot.memo.keep(place, &self.facts, said);
+            slot.memo.keep(place, hook.bit, &self.facts, said);
         }
         Ok(answer)
     }
