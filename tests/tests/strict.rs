@@ -230,7 +230,10 @@ async fn characters_that_no_uri_has_are_encoded_in_requests_that_come_together()
     let third = "GET /<3>?\" HTTP/1.1\r\nHost: a\r\n\r\n";
     let fourth = "GET /4 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     let rest = [second, third, fourth].concat();
-    for pieces in [vec![[first, &rest].concat()], vec![first.to_owned(), rest.clone()]] {
+    for pieces in [
+        vec![[first, rest.as_str()].concat()],
+        vec![first.to_owned(), rest.clone()],
+    ] {
         let before = app.requests().len();
         let mut client = gateway.connect("web").await;
         for (n, piece) in pieces.iter().enumerate() {
