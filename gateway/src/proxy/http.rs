@@ -276,7 +276,14 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
     let phase = turns.phase();
     // With it goes its end of the content under way, which tells then whether all of that has come; and an exchange that it was in
     // the middle of, which logs so itself.
-    let unread = connection.into_parts().read_buf;
+    let unread = match over {
+        // Nobody asks for it, and to take it is to move all that hyper has.
+        Over::Library(Ok(())) if !switch.is_left_open() => {
+            drop(connection);
+            Bytes::new()
+        }
+        _ => connection.into_parts().read_buf,
+    };
     let ended = match over {
         Over::Library(result) => ended(client, switch, phase, result).await,
         Over::Here(end) => end,
