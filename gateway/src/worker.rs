@@ -1,6 +1,7 @@
 //! One worker: a thread with its own runtime, sockets, upstream connections and policy instances. Only this module knows
 //! that workers are threads.
 
+use std::future::Ready;
 use std::io;
 use std::net::TcpListener as StdListener;
 use std::rc::Rc;
@@ -16,7 +17,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::accepted::Accepted;
 use crate::config::Mode;
-use crate::listener::{self, Acceptor, Admit, Gate, Limits, Opening, Port, Unintroduced};
+use crate::in_place::boxed;
+use crate::listener::{self, Acceptor, Admit, Gate, Limits, Opening, Port, Service, Unintroduced};
 use crate::policy::{Failure, Warm};
 use crate::proxy::{self, Local, http, tcp, unintroduced};
 use crate::snapshot::{Frontend, Snapshot};
@@ -373,17 +375,25 @@ fn accept_at(local: &Rc<Local>, doors: Vec<Door>) -> Vec<Accepting> {
         let gate = port.gate.clone();
         let task = match frontend.config.mode {
             Mode::Http => {
-                // Boxed once, instead of moved whole from hand to hand.
+                // Boxed, instead of moved whole from hand to hand.
                 let serve = move |connection, facts| {
-                    let serving = http::serve(local.clone(), frontend.clone(), connection, facts);
-                    std::future::ready(Some(Box::pin(serving)))
+                    let (local, frontend) = (local.clone(), frontend.clone());
+                    let serving = boxed(|| http::serve(local, frontend, connection, facts));
+                    Service::<Ready<_>, _>::Now(Box::into_pin(serving))
                 };
                 tokio::task::spawn_local(listener::accept(port, serve, refuse, count))
             }
             Mode::Tcp => {
                 let serve = move |connection: Accepted, facts| {
                     let (local, frontend) = (local.clone(), frontend.clone());
-                    async move { tcp::serve(local, frontend, connection.into_stream().ok()?, facts).await }
+                    match connection.into_stream() {
+                        Ok(client) => {
+                            let relaying = boxed(|| tcp::serve(local, frontend, client, facts));
+                            Service::After(Box::into_pin(relaying))
+                        }
+                        // The system watches no more of them.
+                        Err(_) => Service::Not,
+                    }
                 };
                 tokio::task::spawn_local(listener::accept(port, serve, refuse, count))
             }

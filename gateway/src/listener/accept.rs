@@ -26,6 +26,7 @@ use super::tls::NoTls;
 use super::{hello, tls};
 use crate::accepted::Accepted;
 use crate::config::{self, AcceptProxy};
+use crate::in_place::boxed;
 use crate::keep_alive;
 use crate::policy::{ConnectionFacts, Ends, Introduced, Preamble};
 use crate::proxy_protocol::Header;
@@ -122,12 +123,10 @@ impl Drop for Places {
 /// Accepts until the gate closes; each connection is served by a task of its own. `refuse` is told of those that ended for want
 /// of a PROXY header. What `count` makes is kept from when a connection has its places until it ends, whatever it began with.
 ///
-/// `serve` is what there is to do before a connection lies still, if it comes to that, and answers what it is from then on.
-/// The former's room is given back before the latter begins: ten thousand connections that are silent have none for what
-/// they once needed.
+/// `serve` says how a connection is served whose protocol begins.
 pub async fn accept<S, P, F, R, C, G>(port: Port, serve: S, refuse: R, count: C)
 where
-    S: Fn(Accepted, Arc<ConnectionFacts>) -> P + 'static,
+    S: Fn(Accepted, Arc<ConnectionFacts>) -> Service<P, F> + 'static,
     P: Future<Output = Option<F>> + 'static,
     F: Future<Output = ()> + 'static,
     R: Fn(&Unintroduced) + 'static,
@@ -204,35 +203,41 @@ where
         // Counted before its task begins: a worker that drains waits for it.
         let held = (places, count());
         port.gate.holds_one.set(false);
-        let handlers = handlers.clone();
-        let begin = Begin {
-            facts,
-            accept_proxy: accept_proxy.cloned(),
-            admit: admit.cloned(),
-            seat,
-            opening: port.opening.clone(),
-            faults: faults.clone(),
-        };
-        // Boxed, and made out here: the task has no room for it, neither for what it is made of.
-        let begun = Box::pin(async move {
-            match begin.prepare(connection).await {
-                Ok(prepared) => {
-                    let serving = (handlers.0)(prepared.connection, Arc::new(prepared.facts));
-                    // They hold the configuration that the connection was accepted under, and it may outlive that.
-                    drop(handlers);
-                    Some((serving.await?, prepared.seat))
-                }
-                Err(Unserved::Unintroduced(ended)) => {
-                    (handlers.1)(&ended);
-                    None
-                }
-                Err(Unserved::Gone) => None,
+        let stage = if accept_proxy.is_none() && matches!(port.opening, Opening::Plain) {
+            // Its protocol begins at once.
+            match Stage::of((handlers.0)(connection, Arc::new(facts)), seat) {
+                Some(stage) => stage,
+                None => continue,
             }
-        });
-        tokio::task::spawn_local(Life {
-            stage: Stage::Beginning { beginning: begun },
-            _held: held,
-        });
+        } else {
+            let handlers = handlers.clone();
+            let begin = Begin {
+                facts,
+                accept_proxy: accept_proxy.cloned(),
+                admit: admit.cloned(),
+                seat,
+                opening: port.opening.clone(),
+                faults: faults.clone(),
+            };
+            // Boxed, and made out here: the task has no room for it, neither for what it is made of.
+            let beginning = boxed(|| async move {
+                match begin.prepare(connection).await {
+                    Ok(prepared) => {
+                        let service = (handlers.0)(prepared.connection, Arc::new(prepared.facts));
+                        Some((service, prepared.seat))
+                    }
+                    Err(Unserved::Unintroduced(ended)) => {
+                        (handlers.1)(&ended);
+                        None
+                    }
+                    Err(Unserved::Gone) => None,
+                }
+            });
+            Stage::Beginning {
+                beginning: Box::into_pin(beginning),
+            }
+        };
+        tokio::task::spawn_local(Life { stage, _held: held });
     }
 }
 
@@ -245,12 +250,23 @@ fn is_transparent(socket: &SockRef<'_>, bound: &SocketAddr) -> bool {
     transparent.unwrap_or(false)
 }
 
+/// How a connection is served whose protocol begins.
+pub enum Service<P, F> {
+    /// So.
+    Now(F),
+    /// As this answers, if it does. It is what there is to do before the connection lies still. Its room is given back before it does:
+    /// ten thousand connections that are silent have none for what they once needed.
+    After(Pin<Box<P>>),
+    /// Not at all.
+    Not,
+}
+
 pin_project! {
     /// A connection from accept to end. Written by hand: an async block would keep what is being served beside the place that
     /// it was moved from.
-    struct Life<P, F, G> {
+    struct Life<B, P, F, G> {
         #[pin]
-        stage: Stage<P, F>,
+        stage: Stage<B, P, F>,
         // Given back last.
         _held: G,
     }
@@ -258,17 +274,31 @@ pin_project! {
 
 pin_project! {
     #[project = StageProjection]
-    enum Stage<P, F> {
-        // What comes before the protocol, and before the connection lies still.
-        Beginning { beginning: Pin<Box<P>> },
+    enum Stage<B, P, F> {
+        // What comes before the protocol.
+        Beginning { beginning: Pin<Box<B>> },
+        // What comes before the connection lies still.
+        Approaching { approaching: Pin<Box<P>>, seat: Option<Box<SourceSeat>> },
         // What it is from then on, with its place among those of its source.
         Serving { #[pin] serving: F, _seat: Option<Box<SourceSeat>> },
     }
 }
 
-impl<P, F, G> Future for Life<P, F, G>
+impl<B, P, F> Stage<B, P, F> {
+    /// Of a connection that is served so; none when it is not.
+    fn of(service: Service<P, F>, seat: Option<Box<SourceSeat>>) -> Option<Self> {
+        match service {
+            Service::Now(serving) => Some(Self::Serving { serving, _seat: seat }),
+            Service::After(approaching) => Some(Self::Approaching { approaching, seat }),
+            Service::Not => None,
+        }
+    }
+}
+
+impl<B, P, F, G> Future for Life<B, P, F, G>
 where
-    P: Future<Output = Option<(F, Option<Box<SourceSeat>>)>>,
+    B: Future<Output = Option<(Service<P, F>, Option<Box<SourceSeat>>)>>,
+    P: Future<Output = Option<F>>,
     F: Future<Output = ()>,
 {
     type Output = ();
@@ -276,14 +306,24 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut stage = self.project().stage;
         if let StageProjection::Beginning { beginning } = stage.as_mut().project() {
-            match ready!(beginning.as_mut().poll(cx)) {
-                Some((serving, _seat)) => stage.set(Stage::Serving { serving, _seat }),
+            let begun = ready!(beginning.as_mut().poll(cx));
+            match begun.and_then(|(service, seat)| Stage::of(service, seat)) {
+                Some(next) => stage.set(next),
+                None => return Poll::Ready(()),
+            }
+        }
+        if let StageProjection::Approaching { approaching, seat } = stage.as_mut().project() {
+            match ready!(approaching.as_mut().poll(cx)) {
+                Some(serving) => {
+                    let _seat = seat.take();
+                    stage.set(Stage::Serving { serving, _seat });
+                }
                 None => return Poll::Ready(()),
             }
         }
         match stage.project() {
             StageProjection::Serving { serving, .. } => serving.poll(cx),
-            StageProjection::Beginning { .. } => Poll::Pending,
+            StageProjection::Beginning { .. } | StageProjection::Approaching { .. } => Poll::Pending,
         }
     }
 }
@@ -500,3 +540,15 @@ impl Faults {
 
 /// Long enough for connections to end and free what was missing, short enough not to be noticed by those who wait.
 const PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::tcp::Relaying;
+
+    #[test]
+    fn a_connection_that_is_served_has_no_room_for_what_came_before() {
+        let serving = size_of::<Relaying>() + size_of::<Option<Box<SourceSeat>>>();
+        assert_eq!(size_of::<Stage<(), (), Relaying>>(), serving);
+    }
+}

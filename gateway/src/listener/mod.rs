@@ -17,7 +17,7 @@ mod termination;
 mod tickets;
 mod tls;
 
-pub use accept::{Admit, Gate, Limits, Opening, Port, Refused, accept};
+pub use accept::{Admit, Gate, Limits, Opening, Port, Refused, Service, accept};
 pub use acceptor::Acceptor;
 pub use bind::{BindError, BindFault, Listening, Others, bind, listen_unix};
 pub use inherited::Inherited;
