@@ -9,13 +9,26 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// Writes what is held back until the next write, or the end.
 pub fn poll_write_held(tcp: &TcpStream, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
     poll_send(tcp, cx, bufs, SendFlags::MORE | SendFlags::NOSIGNAL)
+}
+
+/// Has what is held leave now.
+pub fn release(tcp: &TcpStream) {
+    // Setting it does so, whether it was set or not (tcp(7), `TCP_NODELAY`). Of a socket that is broken nothing leaves.
+    let _ = tcp.set_nodelay(true);
+}
+
+/// Whether the end of what the other side says is known to have come, right after a read that there was more room for: what the
+/// system has told of a socket is forgotten then, but for its end. It is known without asking, and so may be known later only; and it may
+/// be a reset.
+pub fn is_ending(tcp: &TcpStream) -> bool {
+    tcp.try_io(Interest::READABLE, || Ok(())).is_ok()
 }
 
 /// Writes several pieces in one call. Not with writev(2), as tokio does: that goes through the layer of files, which costs a
@@ -31,8 +44,11 @@ pub fn poll_write(tcp: &mut TcpStream, cx: &mut Context<'_>, bufs: &[IoSlice<'_>
 fn poll_send(tcp: &TcpStream, cx: &mut Context<'_>, bufs: &[IoSlice<'_>], flags: SendFlags) -> Poll<io::Result<usize>> {
     loop {
         ready!(tcp.poll_write_ready(cx))?;
-        let send = || Ok(sendmsg(tcp, bufs, &mut SendAncillaryBuffer::default(), flags)?);
-        match tcp.try_io(Interest::WRITABLE, send) {
+        let sending = || match bufs {
+            [one] => Ok(send(tcp, one, flags)?),
+            _ => Ok(sendmsg(tcp, bufs, &mut SendAncillaryBuffer::default(), flags)?),
+        };
+        match tcp.try_io(Interest::WRITABLE, sending) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             result => return Poll::Ready(result),
         }
@@ -152,3 +168,43 @@ impl AsyncWrite for Socket {
 
 /// The content type of encrypted records.
 const APPLICATION_DATA: u8 = 23;
+
+/// Packets of a connection, counted by the system.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Packets {
+    pub(crate) sent: u32,
+    pub(crate) received: u32,
+}
+
+#[cfg(test)]
+impl Packets {
+    /// Those of this connection by now.
+    pub(crate) fn of(tcp: &impl std::os::fd::AsRawFd) -> Self {
+        let mut facts = [0_u8; 144];
+        let mut size = 144;
+        #[allow(unsafe_code, reason = "neither socket2 nor rustix nor nix asks for TCP_INFO")]
+        // SAFETY: getsockopt(2) writes no more than `size` bytes, and `facts` has as many.
+        let done = unsafe {
+            libc::getsockopt(
+                tcp.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_INFO,
+                (&raw mut facts).cast(),
+                &raw mut size,
+            )
+        };
+        assert_eq!((done, size), (0, 144), "{}", io::Error::last_os_error());
+        // Where `struct tcp_info` of linux/tcp.h has tcpi_segs_out and tcpi_segs_in.
+        let number = |at: usize| {
+            facts[at..at + 4]
+                .iter()
+                .rev()
+                .fold(0, |sum, byte| sum << 8 | u32::from(*byte))
+        };
+        Self {
+            sent: number(136),
+            received: number(140),
+        }
+    }
+}

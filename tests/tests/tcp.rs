@@ -159,6 +159,17 @@ async fn a_connection_without_a_server_is_closed() {
 }
 
 #[tokio::test]
+async fn a_client_whose_words_reach_nobody_is_reset() {
+    let (address, _guard) = refusing();
+    let gateway = Gateway::kdl(PLAIN).with("@app", address).start().await;
+
+    let mut client = gateway.connect("raw").await;
+    // It has come before the last of several tries.
+    client.send("hello").await;
+    assert!(client.is_reset().await, "an end that is no reset");
+}
+
+#[tokio::test]
 async fn acls_on_the_source_decide_about_connections() {
     let (one, two) = (Server::greeting("one").await, Server::greeting("two").await);
     let gateway = Gateway::kdl(

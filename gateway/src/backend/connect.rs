@@ -2,10 +2,14 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::pin::pin;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use bytes::{Buf, Bytes};
 use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
 use rustls_pki_types::ServerName;
 use socket2::{Domain, SockAddr, SockRef, Type};
 use tokio::io::{AsyncWriteExt, Interest};
@@ -63,6 +67,29 @@ pub struct Wishes<'a> {
     pub introduction: Option<&'a Header>,
     /// Whom it asked for, for a server that [wants its name](Server::wants_name).
     pub name: Option<&'a ServerName<'static>>,
+    /// Something is said to the server as soon as the connection stands. It leaves with the packet that ends the handshake then.
+    pub speaks: bool,
+}
+
+/// What is said first on a connection.
+enum First<'a> {
+    /// Nobody knows when something is.
+    Open,
+    /// Something, as soon as the connection stands.
+    Soon,
+    /// What has come of it already, as soon as the connection stands. As much as there is room for is sent, and taken off. Whoever goes
+    /// on sees to it that later pieces go out at once.
+    Said(&'a mut Bytes),
+}
+
+impl First<'_> {
+    fn is_soon(&self) -> bool {
+        match self {
+            Self::Open => false,
+            Self::Soon => true,
+            Self::Said(bytes) => !bytes.is_empty(),
+        }
+    }
 }
 
 impl Server {
@@ -75,12 +102,43 @@ impl Server {
     /// Opens a connection within `limit`: everything up to the first byte of what the client has to say. One that lasts wants
     /// [`keep_alive`](Self::keep_alive), too.
     pub async fn connect_for(&self, client: Wishes<'_>, limit: Duration) -> Result<Stream, ConnectError> {
+        let first = match client.speaks {
+            true => First::Soon,
+            false => First::Open,
+        };
+        self.connect_with(client, first, limit).await
+    }
+
+    /// The same, with what the client has said by now; it may be nothing. What was sent of it is taken off. Whoever goes on sees to it that
+    /// small pieces go out at once (`TCP_NODELAY`), from the second on: the first does.
+    pub async fn connect_saying(
+        &self,
+        client: Wishes<'_>,
+        said: &mut Bytes,
+        limit: Duration,
+    ) -> Result<Stream, ConnectError> {
+        self.connect_with(client, First::Said(said), limit).await
+    }
+
+    async fn connect_with(
+        &self,
+        client: Wishes<'_>,
+        first: First<'_>,
+        limit: Duration,
+    ) -> Result<Stream, ConnectError> {
         let time = Time::begin(limit);
-        match timeout_at(time.end, self.open(self.address(), client, time)).await {
+        // Pinned here and lent: what waits for it would move it twice.
+        let opened = pin!(self.open(self.address(), client, first, time));
+        match timeout_at(time.end, opened).await {
             Ok(result) => result,
             Err(_) => Err(ConnectError::Timeout(limit)),
         }
         .inspect_err(|error| self.note(error))
+    }
+
+    /// Whether what a client says first can go to it as soon as the connection stands: nothing else does.
+    pub fn is_told_at_once(&self) -> bool {
+        self.tls.is_none() && self.send_proxy.is_none()
     }
 
     /// Has the system look after the other end of a connection to it while that is silent, as `tcp-keep-alive` says. Not part
@@ -95,7 +153,8 @@ impl Server {
     /// at the server's.
     pub(super) async fn connect_to(&self, address: SocketAddr, limit: Duration) -> Result<Stream, ConnectError> {
         let time = Time::begin(limit);
-        match timeout_at(time.end, self.open(Some(address.into()), Wishes::default(), time)).await {
+        let opened = self.open(Some(address.into()), Wishes::default(), First::Open, time);
+        match timeout_at(time.end, opened).await {
             Ok(result) => result,
             Err(_) => Err(ConnectError::Timeout(limit)),
         }
@@ -105,7 +164,7 @@ impl Server {
     /// Opens a plain connection to another address within `limit`, for a check that does not go where traffic goes: what
     /// the server speaks on its own port says nothing about another one.
     pub(super) async fn connect_plainly(&self, address: SocketAddr, limit: Duration) -> Result<Stream, ConnectError> {
-        match tokio::time::timeout(limit, connected(address, &self.outgoing, None)).await {
+        match tokio::time::timeout(limit, connected(address, &self.outgoing, None, First::Open)).await {
             Ok(stream) => stream.map(Stream::Plain),
             Err(_) => Err(ConnectError::Timeout(limit)),
         }
@@ -125,7 +184,7 @@ impl Server {
         let opened = async {
             let address = elsewhere.map(Address::Ip).or_else(|| self.address());
             let address = address.ok_or(ConnectError::Unresolved)?;
-            let stream = self.reach(&address, None, introduced).await?;
+            let stream = self.reach(&address, None, introduced, First::Soon).await?;
             secure(tls, stream, address.ip(), None, time).await
         };
         match timeout_at(time.end, opened).await {
@@ -135,12 +194,23 @@ impl Server {
         .inspect_err(|error| self.note(error))
     }
 
-    async fn open(&self, address: Option<Address>, client: Wishes<'_>, time: Time) -> Result<Stream, ConnectError> {
+    async fn open(
+        &self,
+        address: Option<Address>,
+        client: Wishes<'_>,
+        first: First<'_>,
+        time: Time,
+    ) -> Result<Stream, ConnectError> {
         let address = address.ok_or(ConnectError::Unresolved)?;
-        let stream = self.reach(&address, client.introduction, true).await?;
         match &self.tls {
-            Some(tls) => secure(tls, stream, address.ip(), client.name, time).await,
-            None => Ok(Stream::Plain(stream)),
+            Some(tls) => {
+                let stream = self.reach(&address, client.introduction, true, First::Soon).await?;
+                secure(tls, stream, address.ip(), client.name, time).await
+            }
+            None => {
+                let stream = self.reach(&address, client.introduction, true, first).await?;
+                Ok(Stream::Plain(stream))
+            }
         }
     }
 
@@ -150,18 +220,27 @@ impl Server {
         address: &Address,
         client: Option<&Header>,
         introduced: bool,
+        first: First<'_>,
     ) -> Result<TcpStream, ConnectError> {
+        let proxy = self.send_proxy.filter(|_| introduced);
+        let first = match proxy {
+            Some(_) => First::Soon,
+            None => first,
+        };
         let mut stream = match address {
             Address::Ip(address) => {
                 let client = client.and_then(client_ip);
-                let stream = connected(*address, &self.outgoing, client).await?;
-                // What comes in one piece goes out in one piece; holding it back (Nagle) only adds delay.
-                let _ = stream.set_nodelay(true);
+                let is_seen_to = matches!(first, First::Said(_));
+                let stream = connected(*address, &self.outgoing, client, first).await?;
+                if !is_seen_to {
+                    // What comes in one piece goes out in one piece; holding it back (Nagle) only adds delay.
+                    let _ = stream.set_nodelay(true);
+                }
                 stream
             }
             Address::Unix(address) => connected_unix(address).await?,
         };
-        if let Some(format) = self.send_proxy.filter(|_| introduced) {
+        if let Some(format) = proxy {
             let header = match client {
                 Some(header) => header.encode(format),
                 None => own_header(format, &stream)?.encode(format),
@@ -199,13 +278,22 @@ async fn connected(
     address: SocketAddr,
     outgoing: &Outgoing,
     client: Option<IpAddr>,
+    mut first: First<'_>,
 ) -> Result<TcpStream, ConnectError> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
     let prepared = outgoing.prepare(&socket, address, client);
     prepared.map_err(ConnectError::Lack)?;
+    if first.is_soon() {
+        // The packet that ends the handshake does not leave at once, then, but with what is said (tcp(7), `TCP_QUICKACK`).
+        let _ = socket.set_tcp_quickack(false);
+    }
     match socket.connect(&address.into()) {
         Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => return Err(error.into()),
         _ => {}
+    }
+    // The handshake with a server on this machine is over by now, if it has room for a connection.
+    if address.ip().to_canonical().is_loopback() && stands(&socket, &mut first)? {
+        return Ok(TcpStream::from_std(socket.into())?);
     }
     // Registered only now: a socket that is not connecting yet has an event that says it is closed.
     let stream = TcpStream::from_std(socket.into())?;
@@ -215,7 +303,33 @@ async fn connected(
     {
         return Err(error.into());
     }
+    if let First::Said(said) = first {
+        say(&stream, said)?;
+    }
     Ok(stream)
+}
+
+/// Whether a connection stands already. If so, what is said first has been sent.
+fn stands(socket: &socket2::Socket, first: &mut First<'_>) -> io::Result<bool> {
+    match first {
+        First::Said(said) if !said.is_empty() => say(socket, said),
+        _ => Ok(socket.peer_addr().is_ok()),
+    }
+}
+
+/// Sends what there is room for, and takes it off. Whether there was any.
+fn say(socket: &impl AsFd, said: &mut Bytes) -> io::Result<bool> {
+    if said.is_empty() {
+        return Ok(true);
+    }
+    match send(socket, said, SendFlags::NOSIGNAL) {
+        Ok(sent) => {
+            said.advance(sent);
+            Ok(true)
+        }
+        Err(Errno::AGAIN | Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The same over a UNIX socket, whose type is one of TCP as that holds any stream's descriptor. A server whose queue is full is
@@ -283,4 +397,55 @@ fn own_header(format: Format, stream: &TcpStream) -> io::Result<Header> {
         Format::V1 => Header::proxied(Addresses::tcp(stream.local_addr()?, stream.peer_addr()?), Vec::new()),
         Format::V2 { .. } => Header::Local,
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+    use crate::socket::Packets;
+
+    #[tokio::test]
+    async fn what_is_said_at_once_ends_the_handshake() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let outgoing = Outgoing::default();
+        for (words, packets) in [("", 2), ("hello", 2)] {
+            let mut said = Bytes::from(words);
+            let stream = connected(address, &outgoing, None, First::Said(&mut said))
+                .await
+                .unwrap();
+            let (accepted, _) = listener.accept().unwrap();
+            accepted.set_nonblocking(true).unwrap();
+            assert_eq!(said, "");
+            assert_eq!(Packets::of(&stream).sent, packets, "{words:?}");
+            drop(stream);
+            let mut heard = String::new();
+            let mut accepted = TcpStream::from_std(accepted).unwrap();
+            accepted.read_to_string(&mut heard).await.unwrap();
+            assert_eq!(heard, words);
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_is_told_anything_who_refuses() {
+        // Bound, and listening to nobody.
+        let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let outgoing = Outgoing::default();
+        for words in ["", "hello"] {
+            let mut said = Bytes::from(words);
+            let error = connected(address, &outgoing, None, First::Said(&mut said))
+                .await
+                .unwrap_err();
+            let refused = matches!(&error, ConnectError::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused);
+            assert!(refused, "{words:?}: {error}");
+            assert_eq!(said, words);
+        }
+    }
 }

@@ -156,6 +156,7 @@ async fn reach(
     let wishes = Wishes {
         introduction: header.as_ref(),
         name: name.as_ref(),
+        speaks: true,
     };
     let stream = to.connect_for(wishes, backend.timeouts.connect).await?;
     to.connected();

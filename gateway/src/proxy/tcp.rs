@@ -1,5 +1,6 @@
 //! The life of a TCP connection: policy → server → relay → log.
 
+mod heard;
 mod record;
 mod stop;
 
@@ -10,6 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use pin_project_lite::pin_project;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -27,6 +29,7 @@ use crate::snapshot::rules::RuleAt;
 use crate::snapshot::{AclAnswers, Frontend, TenantRules};
 use crate::stream::Stream;
 use crate::telemetry::access::Phase;
+use heard::Heard;
 use record::Record;
 pub use stop::REFUSED_BY_PLUGIN;
 use stop::Stop;
@@ -44,7 +47,7 @@ pub async fn serve(
         biased;
         decided = decide(&local, &frontend, &mut record, &mut lot) => decided,
         // Only a heavy plugin makes anybody wait here.
-        stop = gone(client.tcp()) => Err(stop),
+        stop = gone(client.tcp(), || false) => Err(stop),
     };
     // Whoever is told of it is told of those that were refused or have left, too.
     record.is_drawn(lot);
@@ -57,7 +60,7 @@ pub async fn serve(
     };
     record.backend_chosen(backend.clone());
     record.killed_in(Phase::Connect);
-    let (server, session) = match reach(&local, &backend, &mut record, client.tcp()).await {
+    let (server, session, early) = match reach(&local, &backend, &mut record, &client).await {
         Ok(reached) => reached,
         Err(stop) => {
             record.stopped(stop);
@@ -66,7 +69,7 @@ pub async fn serve(
     };
     record.killed_in(Phase::Data);
     let settings = RelaySettings::of(&frontend.config.timeouts, &backend.timeouts);
-    let relay = Relay::new(settings, Early::default());
+    let relay = Relay::new(settings, early);
     Some(Relaying {
         relay,
         record,
@@ -129,16 +132,16 @@ impl Future for Relaying {
     }
 }
 
-/// Resolves when the client has left: it reset the connection, or closed it without having said anything. One that has
-/// said everything already waits for the answer.
-async fn gone(client: &TcpStream) -> Stop {
+/// Resolves when the client has left: it reset the connection, or closed it without having said anything, even what has been
+/// read of it. One that has said everything already waits for the answer.
+async fn gone(client: &TcpStream, was_heard: impl Fn() -> bool) -> Stop {
     // PRIORITY and not READABLE: this wakes for the end of what the client says, and not for what it says.
     let said = async || -> io::Result<usize> {
         client.ready(Interest::PRIORITY).await?;
         client.peek(&mut [0]).await
     };
     match said().await {
-        Ok(0) => Stop::ClientSilent,
+        Ok(0) if !was_heard() => Stop::ClientSilent,
         // Something was said before the end: now only a reset can be waited for.
         Ok(_) => {
             let _ = client.ready(Interest::ERROR).await;
@@ -257,18 +260,27 @@ async fn reach(
     local: &Rc<Local>,
     backend: &Arc<Backend>,
     record: &mut Record,
-    client: &TcpStream,
-) -> Result<(Stream, Session), Stop> {
+    client: &Stream,
+) -> Result<Reached, Stop> {
+    let heard = Heard::of(client);
     tokio::select! {
         // The client is looked at only when the connection does not stand at once.
         biased;
-        connected = connect(local, backend, record) => connected,
-        stop = gone(client) => Err(stop),
+        connected = connect(local, backend, record, &heard) => connected,
+        stop = gone(client.tcp(), || heard.is_anything()) => Err(stop),
     }
 }
 
+/// A connection to a server, the place that it has there, and what has come of the client.
+type Reached = (Stream, Session, Early);
+
 /// Connects to a server, waiting for one that has room, and trying again as the backend says.
-async fn connect(local: &Rc<Local>, backend: &Arc<Backend>, record: &mut Record) -> Result<(Stream, Session), Stop> {
+async fn connect(
+    local: &Rc<Local>,
+    backend: &Arc<Backend>,
+    record: &mut Record,
+    heard: &Heard<'_>,
+) -> Result<Reached, Stop> {
     let client = record.facts.client_ip();
     let stick = backend.stick.as_ref().zip(client);
     let stick = stick.map(|(table, client)| table.key_of_client(client));
@@ -278,6 +290,7 @@ async fn connect(local: &Rc<Local>, backend: &Arc<Backend>, record: &mut Record)
     };
     let mut attempts = Attempts::new(backend, key);
     let mut failure = None;
+    let mut said = Bytes::new();
     loop {
         let (server, session) = match attempts.take(local) {
             Take::Server(server, session) => (server, session),
@@ -306,8 +319,14 @@ async fn connect(local: &Rc<Local>, backend: &Arc<Backend>, record: &mut Record)
         let wishes = Wishes {
             introduction: header.as_ref(),
             name: name.as_ref(),
+            speaks: false,
         };
-        let connected = to.connect_for(wishes, backend.timeouts.connect).await;
+        let is_unhurried = to.is_told_at_once();
+        if is_unhurried && said.is_empty() {
+            said = heard.take().map_err(|_reset| Stop::ClientLeft)?;
+        }
+        let whole = said.len();
+        let connected = to.connect_saying(wishes, &mut said, backend.timeouts.connect).await;
         record.connecting_took(began.elapsed());
         let error = match connected {
             Ok(stream) => {
@@ -315,7 +334,14 @@ async fn connect(local: &Rc<Local>, backend: &Arc<Backend>, record: &mut Record)
                 if let Some(stick) = stick {
                     backend.remember(stick, server);
                 }
-                return Ok((stream, session));
+                heard.pass_on();
+                let early = Early {
+                    told: whole - said.len(),
+                    from_client: said,
+                    is_unhurried,
+                    ..Early::default()
+                };
+                return Ok((stream, session, early));
             }
             Err(error) => error,
         };

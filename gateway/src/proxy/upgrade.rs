@@ -182,6 +182,7 @@ impl Tunnel {
         let early = Early {
             from_client: early,
             from_server,
+            ..Early::default()
         };
         // The place at the server is free when its end is closed, and no sooner.
         match server {

@@ -367,6 +367,7 @@ pub(super) async fn open(
     let wishes = Wishes {
         introduction: header.as_ref(),
         name,
+        speaks: true,
     };
     let connected = to.connect_for(wishes, backend.timeouts.connect).await;
     record.connected(started.elapsed());

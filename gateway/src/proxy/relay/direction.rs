@@ -15,13 +15,13 @@ use tokio::net::TcpStream;
 use super::buffer::{BUFFER_SIZE, Buffer};
 use super::pipe::{MOST_HELD, Pipe};
 use super::stream::Relayed;
+use crate::socket;
 
 /// One direction.
 pub(super) struct Direction {
     state: State,
     pace: Pace,
-    /// The writer may hold back what it was given: TLS does, a socket does not.
-    unflushed: bool,
+    withheld: Withheld,
     /// Its reader ended, and the other direction's had not.
     pub(super) is_first: bool,
     /// Bytes read since they were last asked for.
@@ -41,6 +41,8 @@ pub(super) enum State {
         written: u16,
         /// Bytes of the buffer that are to be written.
         read: u16,
+        /// The reader's end seems to follow: they leave together with it.
+        ends: bool,
     },
     /// Bytes are in a pipe.
     Piped(Pipe),
@@ -50,6 +52,16 @@ pub(super) enum State {
     Done,
     /// It broke.
     Failed(Fault, io::Error),
+}
+
+/// What of that which was written has not left, as far as is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Withheld {
+    Nothing,
+    /// What TLS may hold back of what it was given; a socket does not.
+    Unflushed,
+    /// The last piece: the socket was told that more follows, which is the end.
+    UntilEnd,
 }
 
 /// How bytes have been coming.
@@ -82,14 +94,14 @@ pub(super) struct Seen {
 }
 
 impl Direction {
-    /// A direction in which these bytes have come already.
-    pub(super) fn new(early: Bytes) -> Self {
+    /// A direction in which these bytes have come already, and before them so many that have been passed on.
+    pub(super) fn new(early: Bytes, told: usize) -> Self {
         let mut direction = Self {
             state: State::Reading,
             pace: Pace::Chatty { full: 0 },
-            unflushed: false,
+            withheld: Withheld::Nothing,
             is_first: false,
-            read: 0,
+            read: counted(told),
         };
         if !early.is_empty() {
             direction.reads(early.len());
@@ -205,7 +217,7 @@ impl Direction {
     {
         let mut buffer = spare.take().unwrap_or_else(Buffer::take);
         let mut read = ReadBuf::new(&mut buffer);
-        match Pin::new(from).poll_read(cx, &mut read) {
+        match Pin::new(&mut *from).poll_read(cx, &mut read) {
             Poll::Ready(Ok(())) => {
                 seen.from_stirred = true;
                 let read = read.filled().len();
@@ -215,6 +227,7 @@ impl Direction {
                     return Poll::Ready(State::Closing);
                 }
                 self.reads(read);
+                let ends = read < BUFFER_SIZE && to.bare().is_some() && from.bare().is_some_and(socket::is_ending);
                 self.pace = match self.pace {
                     Pace::Chatty { full } if read == BUFFER_SIZE => Pace::Chatty {
                         full: full.saturating_add(1),
@@ -226,6 +239,7 @@ impl Direction {
                     written: 0,
                     // No more than the buffer has.
                     read: u16::try_from(read).unwrap_or(0),
+                    ends,
                 })
             }
             // TLS that ends without a goodbye, as many clients end it. The other side sees an end, as it would without TLS.
@@ -233,18 +247,30 @@ impl Direction {
                 seen.end = true;
                 Poll::Ready(State::Closing)
             }
-            Poll::Ready(Err(error)) => Poll::Ready(State::Failed(Fault::Read, error)),
+            Poll::Ready(Err(error)) => {
+                self.release(to);
+                Poll::Ready(State::Failed(Fault::Read, error))
+            }
             Poll::Pending => {
                 *spare = Some(buffer);
-                if self.unflushed {
+                self.release(to);
+                if self.withheld == Withheld::Unflushed {
                     match Pin::new(to).poll_flush(cx) {
-                        Poll::Ready(Ok(())) => self.unflushed = false,
+                        Poll::Ready(Ok(())) => self.withheld = Withheld::Nothing,
                         Poll::Ready(Err(error)) => return Poll::Ready(State::Failed(Fault::Write, error)),
                         Poll::Pending => {}
                     }
                 }
                 Poll::Pending
             }
+        }
+    }
+
+    /// Has the last piece leave by itself, as no end has followed: the reader has been reset, or has said something urgent.
+    fn release<W: Relayed>(&mut self, to: &W) {
+        if self.withheld == Withheld::UntilEnd {
+            self.withheld = Withheld::Nothing;
+            to.bare().into_iter().for_each(socket::release);
         }
     }
 
@@ -258,7 +284,7 @@ impl Direction {
                 Ok(0) => return Poll::Ready(State::Failed(Fault::Write, io::ErrorKind::WriteZero.into())),
                 Ok(written) => {
                     seen.to_stirred = true;
-                    self.unflushed = true;
+                    self.withheld = Withheld::Unflushed;
                     early.advance(written);
                 }
                 Err(error) => return Poll::Ready(State::Failed(Fault::Write, error)),
@@ -276,17 +302,31 @@ impl Direction {
         spare: &mut Option<Buffer>,
         seen: &mut Seen,
     ) -> Poll<State> {
-        let State::Holding { buffer, written, read } = &mut self.state else {
+        let State::Holding {
+            buffer,
+            written,
+            read,
+            ends,
+        } = &mut self.state
+        else {
             return Poll::Pending;
         };
         while written < read {
-            match Pin::new(&mut *to).poll_write(cx, &buffer[*written as usize..*read as usize]) {
+            let rest = &buffer[*written as usize..*read as usize];
+            let polled = match to.bare().filter(|_| *ends) {
+                Some(to) => socket::poll_write_held(to, cx, &[io::IoSlice::new(rest)]),
+                None => Pin::new(&mut *to).poll_write(cx, rest),
+            };
+            match polled {
                 Poll::Ready(Ok(0)) => {
                     return Poll::Ready(State::Failed(Fault::Write, io::ErrorKind::WriteZero.into()));
                 }
                 Poll::Ready(Ok(more)) => {
                     seen.to_stirred = true;
-                    self.unflushed = true;
+                    self.withheld = match *ends {
+                        true => Withheld::UntilEnd,
+                        false => Withheld::Unflushed,
+                    };
                     *written = written.saturating_add(u16::try_from(more).unwrap_or(u16::MAX));
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(State::Failed(Fault::Write, error)),

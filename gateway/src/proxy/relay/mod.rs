@@ -59,6 +59,10 @@ impl RelaySettings {
 pub struct Early {
     /// From the client.
     pub from_client: Bytes,
+    /// Bytes of the client's before these, which the server has been told.
+    pub told: usize,
+    /// Nobody has seen to it yet that small pieces go to the server at once.
+    pub is_unhurried: bool,
     /// From the server.
     pub from_server: Bytes,
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::task::yield_now;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep};
 
 use super::clock::{self, Milliseconds, Tick, milliseconds};
 use super::direction::{Direction, Fault, State};
@@ -26,6 +26,7 @@ pub(super) struct Motion {
     /// When it was last told what has moved.
     counted: Tick,
     age: Age,
+    haste: Haste,
 }
 
 /// How long a relay has lived.
@@ -39,12 +40,50 @@ enum Age {
     Settled,
 }
 
+/// Whether small pieces go to the server at once, whatever else is on its way there (`TCP_NODELAY`). The first does in any case; most
+/// connections of those who make one for each request have no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Haste {
+    /// They do, or somebody else sees to it.
+    Given,
+    /// Nothing has been written.
+    BeforeFirst,
+    /// One piece has been written.
+    BeforeNext,
+}
+
+impl Haste {
+    fn of(early: &Early) -> Self {
+        match (early.is_unhurried, early.told, early.from_client.is_empty()) {
+            (false, ..) => Self::Given,
+            (true, 0, true) => Self::BeforeFirst,
+            (true, ..) => Self::BeforeNext,
+        }
+    }
+
+    /// So many bytes have been written since it was last asked. What was held back of them leaves now.
+    fn written<S: Relayed>(&mut self, bytes: u32, server: &S) {
+        match self {
+            Self::Given => {}
+            Self::BeforeFirst if bytes < ONE_PIECE => *self = Self::BeforeNext,
+            Self::BeforeFirst | Self::BeforeNext => {
+                *self = Self::Given;
+                if let Some(tcp) = server.tcp() {
+                    // Those of other kinds have nothing of it.
+                    let _ = tcp.set_nodelay(true);
+                }
+            }
+        }
+    }
+}
+
 impl Motion {
     pub(super) fn new(settings: RelaySettings, early: Early) -> Self {
         let now = Tick::now();
         Self {
-            up: Direction::new(early.from_client),
-            down: Direction::new(early.from_server),
+            haste: Haste::of(&early),
+            up: Direction::new(early.from_client, early.told),
+            down: Direction::new(early.from_server, 0),
             spliced: 0,
             client: Silence::new(settings.client_timeout, now),
             server: Silence::new(settings.server_timeout, now),
@@ -91,7 +130,11 @@ impl Motion {
         S: Relayed,
     {
         let mut buffer = None;
+        let before = self.up.moved();
         let up = self.up.poll(cx, client, server, &mut buffer);
+        if up.to_stirred {
+            self.haste.written(self.up.moved() - before, server);
+        }
         let down = self.down.poll(cx, server, client, &mut buffer);
         drop(buffer);
         self.pass_ends(cx, client, server);
@@ -105,7 +148,7 @@ impl Motion {
         if up.end || down.end {
             // From now on nobody reads there, and nobody is told of a reset.
             let patience = clock::duration(self.client.timeout.min(self.server.timeout));
-            timer.set(sleep(patience.min(LOOK_INTERVAL)));
+            timer.as_mut().reset(Instant::now() + patience.min(LOOK_INTERVAL));
         }
         self.spliced = self.spliced.saturating_add(up.spliced + down.spliced);
         if up.is_busy || down.is_busy {
@@ -220,7 +263,7 @@ impl Motion {
                 again = again.min(milliseconds(LOOK_INTERVAL));
             }
             let next = [client, server].into_iter().flatten().fold(again, Milliseconds::min);
-            timer.set(sleep(clock::duration(next)));
+            timer.as_mut().reset(Instant::now() + clock::duration(next));
         }
         Poll::Pending
     }
@@ -285,6 +328,9 @@ const YOUTH: Milliseconds = 1000;
 /// How often the socket of a side that has ended is asked for an error while the other side goes on: the system's events tell only
 /// of what is waited for. One system call, of half-closed connections alone.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A poll that has moved fewer bytes than this has written one piece: what filled a read would have been more.
+const ONE_PIECE: u32 = 16 * 1024;
 
 /// Bytes of a direction that are left uncounted at most: no second of any network has as many, and they are counted in four
 /// bytes.

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, Interest, duplex, split};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, advance, sleep};
@@ -12,6 +12,7 @@ use super::clock;
 use super::motion::COUNT_INTERVAL;
 use super::pipe::{MOST_IDLE, MOST_PIPES, Pipe};
 use super::*;
+use crate::socket::Packets;
 
 const SETTINGS: RelaySettings = RelaySettings {
     client_timeout: Duration::from_secs(30),
@@ -109,6 +110,75 @@ async fn ends_that_come_together_are_told_by_closing_alone() {
     for far in [client, server] {
         let mut far = TcpStream::from_std(far).unwrap();
         assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_last_leaves_with_the_end() {
+    let ((mut client, near_client), (mut server, near_server)) = (connection().await, connection().await);
+    server.write_all(b"a last word").await.unwrap();
+    server.shutdown().await.unwrap();
+    while !near_server.ready(Interest::READABLE).await.unwrap().is_read_closed() {
+        tokio::task::yield_now().await;
+    }
+    let before = Packets::of(&client).received;
+    let task = tokio::spawn(async move { outcome(near_client, near_server, SETTINGS).await });
+    let mut heard = String::new();
+    client.read_to_string(&mut heard).await.unwrap();
+    assert_eq!(heard, "a last word");
+    assert_eq!(Packets::of(&client).received - before, 1);
+    // The other way goes on.
+    client.write_all(b"and yet").await.unwrap();
+    client.shutdown().await.unwrap();
+    heard.clear();
+    server.read_to_string(&mut heard).await.unwrap();
+    assert_eq!(heard, "and yet");
+    let outcome = task.await.unwrap();
+    assert!(
+        matches!(outcome.ended, Ended::Finished { first: Side::Server }),
+        "{outcome:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_said_before_a_reset_is_not_held_back_for_an_end() {
+    let ((mut client, near_client), (server, near_server)) = (connection().await, connection().await);
+    let mut server = server.into_std().unwrap();
+    io::Write::write_all(&mut server, b"a last word").unwrap();
+    SockRef::from(&server).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(server);
+    while !near_server.ready(Interest::READABLE).await.unwrap().is_read_closed() {
+        tokio::task::yield_now().await;
+    }
+    let ended = tokio::spawn(async move { outcome(near_client, near_server, SETTINGS).await }).await;
+    assert!(matches!(ended.unwrap().ended, Ended::Failed(Side::Server, _)));
+    let mut heard = [0; 11];
+    client.read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"a last word");
+    let error = client.read(&mut heard).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn small_pieces_to_the_server_are_hurried_from_the_second_on() {
+    let ((mut client, mut near_client), (mut server, mut near_server)) = (connection().await, connection().await);
+    let early = Early {
+        is_unhurried: true,
+        ..Early::default()
+    };
+    let mut relay = pin!(Relay::new(SETTINGS, early));
+    for is_hurried in [false, true] {
+        client.write_all(b"piece").await.unwrap();
+        near_client.readable().await.unwrap();
+        near_server.writable().await.unwrap();
+        poll_fn(|cx| {
+            let ended = relay.as_mut().poll(cx, &mut near_client, &mut near_server, |_| {});
+            assert!(ended.is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        server.read_exact(&mut [0; 5]).await.unwrap();
+        assert_eq!(near_server.nodelay().unwrap(), is_hurried);
     }
 }
 
