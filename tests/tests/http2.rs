@@ -1530,6 +1530,37 @@ async fn a_server_of_http_2_that_changes_the_protocol_has_answered_nothing() {
 }
 
 #[tokio::test]
+async fn early_hints_that_come_together_with_their_response_go_before_it() {
+    let hint = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n";
+    let whole = format!("{hint}{hint}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let app = HttpServer::start(move |_| Answer::raw(whole.clone())).await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { early-hints; server "app-1" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let said = gateway.raw("web", requests).await;
+    let statuses: Vec<_> = said.lines().filter_map(|line| line.split("HTTP/1.1 ").nth(1)).collect();
+    assert_eq!(
+        statuses,
+        [
+            "103 Early Hints",
+            "103 Early Hints",
+            "200 OK",
+            "103 Early Hints",
+            "103 Early Hints",
+            "200 OK"
+        ],
+        "{said}"
+    );
+}
+
+#[tokio::test]
 async fn early_hints_pass_where_they_are_asked_for() {
     const HINT: &str = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nConnection: x-a\r\nX-A: b\r\n\r\n";
     let one = HttpServer::start(|_| {

@@ -323,9 +323,14 @@ impl Connection {
         }
     }
 
+    /// Whether something is to be written before the response of which nothing has been.
+    pub fn owes_early(&self) -> bool {
+        self.has_early.get() && self.early_written.get() == 0
+    }
+
     /// The response begins: what should have come before it, and of which nothing has been written, is late.
     pub fn response_begins(&self) {
-        if self.has_early.get() && self.early_written.get() == 0 {
+        if self.owes_early() {
             self.early.borrow_mut().clear();
             self.has_early.set(false);
         }

@@ -88,6 +88,10 @@ async fn answer(
         true => Err(ProxyError::BadUpgrade),
         false => Ok(served),
     });
+    if client.connection.owes_early() {
+        // It came together with the response, and goes before it: hyper sends it on when it has nothing else to write.
+        tokio::task::yield_now().await;
+    }
     let (record, own) = match by_server(&frontend, &client, switch, record, served, ending) {
         Ok(response) => return Ok(response),
         Err(own) => own,
