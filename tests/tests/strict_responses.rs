@@ -217,6 +217,49 @@ async fn responses_are_bounded_as_told() {
 }
 
 #[tokio::test]
+async fn the_limit_of_a_head_is_the_same_in_either_version() {
+    // As `HTTP/1.1 200 `, the two fields and an empty line.
+    let pad = |length: usize| "x".repeat(length - "HTTP/1.1 200 \r\nx-a: \r\nx-b: 1\r\n\r\n".len());
+    let length = |target: &str| target[1..].parse::<usize>().unwrap();
+    let h1 = HttpServer::start(move |request| {
+        let pad = pad(length(&request.target));
+        Answer::raw(format!("HTTP/1.1 200 \r\nx-a: {pad}\r\nx-b: 1\r\n\r\n")).then_close()
+    })
+    .await;
+    let h2 = Http2Server::start(move |mut exchange| async move {
+        let pad = pad(length(exchange.request.uri().path()));
+        let head = http::Response::builder().header("x-a", pad).header("x-b", "1");
+        exchange.respond.send_response(head.body(()).unwrap(), true)?;
+        Ok(())
+    })
+    .await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "one" { bind "127.0.0.1:0"; default-backend "one" }
+        frontend "two" { bind "127.0.0.1:0"; default-backend "two" }
+        backend "one" { response-limits head="1KiB" headers=2; server "a" "@h1" }
+        backend "two" { response-limits head="1KiB" headers=2; server "a" "@h2" h2 }
+    "#,
+    )
+    .with("@h1", h1.address())
+    .with("@h2", h2.address())
+    .start()
+    .await;
+    let mut lines = 0;
+    for frontend in ["one", "two"] {
+        for (length, status) in [(1023, 200), (1024, 200), (1025, 502), (1060, 502)] {
+            let answer = gateway.ask(frontend, get(&format!("/{length}"))).await;
+            assert_eq!(answer.status, status, "{frontend} {length}");
+            lines += 1;
+            let line = gateway.access_log(lines).await.remove(lines - 1);
+            let reason = (status == 502).then_some("response-head-too-large");
+            assert_eq!(line["reason"].as_str(), reason, "{frontend} {length}: {line}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn interim_responses_neither_hold_an_exchange_up_nor_come_without_end() {
     let wait = "HTTP/1.1 102 Processing\r\n\r\n";
     let app = HttpServer::start(move |request| match &*request.target {

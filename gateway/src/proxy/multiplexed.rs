@@ -177,7 +177,10 @@ async fn start(
     name: Option<&ServerName<'static>>,
 ) -> Result<Rc<Multiplexed>, ConnectError> {
     let (stream, leads_to) = open(client, record, backend, server, name).await?;
-    let started = Multiplexed::start(stream, &backend.http2, backend.response_limits.head, leads_to).await;
+    let limits = &backend.response_limits;
+    // As the size counts there, with room for the status: what is beyond the limit by a little is told apart by whoever takes the response.
+    let most_list = limits.head + (limits.headers + 2) * FIELD_OVERHEAD;
+    let started = Multiplexed::start(stream, &backend.http2, most_list, leads_to).await;
     started.map_err(|error| ConnectError::from(error.into_io().unwrap_or_else(|| io::ErrorKind::InvalidData.into())))
 }
 

@@ -1,7 +1,7 @@
 //! What the gateway is stricter in than the libraries that parse: what two readers could take for different messages is
 //! refused, from clients and servers alike (RFC 9112, sections 3, 6 and 11). What is merely written oddly is written anew.
 
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode, Uri};
 
 use super::error::ProxyError;
@@ -38,14 +38,17 @@ pub fn check_target(method: &Method, uri: &Uri) -> Result<(), ProxyError> {
     }
 }
 
-/// Refuses a response whose content two readers could find ends at different places, and one with more fields than allowed.
+/// Refuses a response whose content two readers could find ends at different places, and one whose head is longer or has more fields than
+/// allowed. It came over HTTP/2: it is as long as it would be in HTTP/1.1.
 pub fn check_response(
     status: StatusCode,
     headers: &mut HeaderMap,
     has_content: bool,
     limits: &ResponseLimits,
 ) -> Result<(), ProxyError> {
-    if headers.len() > limits.headers {
+    let size = |(name, value): (&header::HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
+    let length = STATUS_LINE + headers.iter().map(size).sum::<usize>();
+    if headers.len() > limits.headers || length > limits.head {
         return Err(ProxyError::InvalidResponse("response-head-too-large"));
     }
     if has_content && headers.contains_key(header::TRANSFER_ENCODING) {
@@ -67,11 +70,12 @@ pub fn check_response(
     }
 }
 
+/// The status line, and the empty one behind the fields.
+const STATUS_LINE: usize = "HTTP/1.1 200 \r\n\r\n".len();
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
     use crate::authority::is_authority;
 
@@ -157,6 +161,17 @@ mod tests {
         let many = [("a", "1"), ("b", "1"), ("c", "1"), ("d", "1")];
         assert_eq!(check(200, &many[..3], true), Ok(false));
         assert_eq!(check(200, &many, true), Err("response-head-too-large"));
+        let of_length = |length: usize| {
+            let mut headers = HeaderMap::new();
+            let value = "x".repeat(length - STATUS_LINE - "a: \r\n".len());
+            headers.insert("a", HeaderValue::try_from(value).unwrap());
+            let limits = ResponseLimits {
+                head: 1024,
+                ..ResponseLimits::DEFAULT
+            };
+            check_response(StatusCode::OK, &mut headers, true, &limits).is_ok()
+        };
+        assert_eq!((of_length(1024), of_length(1025)), (true, false));
     }
 
     #[test]
