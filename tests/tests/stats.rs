@@ -45,6 +45,26 @@ fn is(row: &HashMap<String, String>, expected: &[(&str, &str)]) {
 }
 
 #[tokio::test]
+async fn a_server_that_takes_work_has_a_weight_however_little_it_is() {
+    let app = HttpServer::answering("x").await;
+    let agent = Server::start(|mut wire, _| async move { wire.send("40%\n").await }).await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { agent-check port=@agent interval="50ms"; server "a" "@app" }
+    "#,
+    )
+    .with("@agent", agent.address().port())
+    .with("@app", app.address())
+    .start()
+    .await;
+    gateway
+        .metric_is("gateway_server_agent_weight_percent", &[("server", "a")], 40.0)
+        .await;
+    is(row(&figures(&gateway).await, "app", "a"), &[("weight", "1")]);
+}
+
+#[tokio::test]
 async fn figures_are_those_of_what_happened() {
     let app = HttpServer::start(|request| match &*request.target {
         "/bad" => Answer::status(500),

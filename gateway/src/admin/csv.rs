@@ -90,7 +90,12 @@ fn row_of_server(backend: &BackendStats, server: &ServerStats, (id, position): (
     row.number("cli_abrt", server.client_aborts);
     row.number("srv_abrt", server.server_aborts + server.server_timeouts);
     row.text("status", status(server));
-    row.number("weight", server.effective_weight.round() as u64);
+    // Who takes work has one: 0 says that it does not.
+    let weight = match server.effective_weight {
+        weight if weight > 0.0 => (weight.round() as u64).max(1),
+        _ => 0,
+    };
+    row.number("weight", weight);
     row.number("act", u64::from(!is_backup));
     row.number("bck", u64::from(is_backup));
     if server.check_passed.is_some() {
