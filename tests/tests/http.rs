@@ -357,6 +357,20 @@ async fn a_request_that_a_fresh_connection_died_of_is_not_sent_twice() {
 }
 
 #[tokio::test]
+async fn a_request_that_its_server_has_said_something_of_is_not_sent_twice() {
+    let app = HttpServer::start(|request| match &*request.target {
+        "/hint" => Answer::raw("HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n").then_close(),
+        _ => Answer::ok("x"),
+    })
+    .await;
+    let gateway = Gateway::kdl(ONE_WORKER).with("@app", app.address()).start().await;
+    let mut client = gateway.connect("web").await;
+    assert_eq!(client.ask(get("/")).await.status, 200);
+    assert_eq!(client.ask(get("/hint")).await.status, 502);
+    assert_eq!((app.requests().len(), app.connections()), (2, 1));
+}
+
+#[tokio::test]
 async fn a_post_that_a_reused_connection_died_of_is_not_sent_twice() {
     // The POST is read and the connection reset: whether it was carried out, nobody knows.
     let app = HttpServer::start(|request| match request.method.as_str() {

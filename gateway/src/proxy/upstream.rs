@@ -279,6 +279,10 @@ async fn exchange(
             let head = match received {
                 Ok(head) => head,
                 Err(ReceiveError::Head(error)) => return Poll::Ready(Err(Sent::Failed(error.into()))),
+                // A server that has said something about a request has looked at it.
+                Err(ReceiveError::Io(_)) if connection.has_been_heard() => {
+                    return Poll::Ready(Err(Sent::Failed(ProxyError::EmptyResponse)));
+                }
                 Err(ReceiveError::Io(_)) => {
                     return Poll::Ready(Err(connection.unsent().map_or(Sent::Broken, Sent::Nothing)));
                 }

@@ -272,6 +272,11 @@ impl Connection {
         self.has_written
     }
 
+    /// Whether the server has said something of the request under way, before it answers.
+    pub fn has_been_heard(&self) -> bool {
+        self.informational > 0
+    }
+
     /// Whether all of the request has been written.
     pub fn has_sent(&self) -> bool {
         self.sending == Sending::Done && self.out.is_empty() && !self.is_unflushed
