@@ -259,7 +259,7 @@ fn keeping() -> Vec<u8> {
     let imports = r#"(import "gateway:policy/kv@0.1.0" "set" (func $set (param i32 i32 i32 i32 i64 i32)))
         (import "gateway:policy/log@0.1.0" "write" (func $log (param i32 i32 i32)))
         (import "gateway:policy/metrics@0.1.0" "add" (func $measure (param i32 i32 i64)))"#;
-    let facts = guest::FACTS;
+    let facts = FACTS;
     guest::component(
         "header-rewrite",
         &format!(
@@ -360,7 +360,7 @@ async fn a_tenants_tags_are_under_its_name_and_short() {
                 )
             })
             .collect();
-        let facts = guest::FACTS;
+        let facts = FACTS;
         guest::component(
             "header-rewrite",
             &format!(
@@ -415,7 +415,7 @@ async fn a_tenants_tags_are_under_its_name_and_short() {
 /// Who fails all the time fills the log no more than who talks all the time.
 #[tokio::test]
 async fn lines_about_a_tenants_failures_are_of_its_quota() {
-    let facts = guest::FACTS;
+    let facts = FACTS;
     let failing = guest::component(
         "header-rewrite",
         &format!(
@@ -702,7 +702,7 @@ async fn a_noisy_neighbour_is_not_heard() {
         (loop (call $log (i32.const 2) (i32.const 1024) (i32.const 20))
           (br_if 0 (local.tee $i (i32.sub (local.get $i) (i32.const 1)))))";
     let log = r#"(import "gateway:policy/log@0.1.0" "write" (func $log (param i32 i32 i32)))"#;
-    let facts = guest::FACTS;
+    let facts = FACTS;
     let chatty = guest::component(
         "header-rewrite",
         &format!(
