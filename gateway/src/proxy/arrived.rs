@@ -121,6 +121,11 @@ impl Arrived {
         self.next != Next::Lost
     }
 
+    /// Whether content of this length is known to have come whole.
+    pub fn has(self, length: u64) -> bool {
+        self.behind_head.is_some_and(|came| came >= length)
+    }
+
     /// How many bytes are known to have come behind the head beyond content of this length.
     pub fn beyond(self, length: u64) -> u64 {
         self.behind_head.map_or(0, |came| came.saturating_sub(length))
@@ -342,6 +347,7 @@ mod tests {
             assert_eq!((counted.beyond(1), counted.beyond(3)), (2, 0), "{head:?}");
             let counted = Arrived::begin(head.as_bytes()).then(b"abc");
             assert_eq!(counted.beyond(1), 2, "{head:?}");
+            assert_eq!((counted.has(3), counted.has(4)), (true, false), "{head:?}");
         }
         for unknown in [
             "POST / HTTP/1.1\r\nA: b\r\n\nPOST /\r\n\r\nab",
@@ -351,6 +357,7 @@ mod tests {
         ] {
             let arrived = Arrived::begin(unknown.as_bytes()).then(b"\r\nabc");
             assert_eq!(arrived.beyond(0), 0, "{unknown:?}");
+            assert!(!arrived.has(1), "{unknown:?}");
         }
     }
 }

@@ -278,7 +278,12 @@ impl RequestBody {
                 }
                 Poll::Ready(Some(frame.data_ref().map_or(0, Bytes::len) as u64))
             }
-            Some(Err(_)) | None => {
+            None => {
+                self.client.turns.body_ends();
+                self.incoming = None;
+                Poll::Ready(None)
+            }
+            Some(Err(_)) => {
                 self.incoming = None;
                 Poll::Ready(None)
             }

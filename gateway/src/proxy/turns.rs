@@ -78,6 +78,8 @@ pub struct Turns {
     is_whole: Cell<bool>,
     /// The request under way has content, and not all of it has come.
     is_content_due: Cell<bool>,
+    /// Somebody takes it.
+    is_content_taken: Cell<bool>,
     /// The last bytes that came, of a connection whose requests follow each other.
     tail: Cell<[u8; TAIL]>,
     /// How the request under way ends.
@@ -142,6 +144,7 @@ impl Turns {
             is_body_late: Cell::new(false),
             is_whole: Cell::new(false),
             is_content_due: Cell::new(false),
+            is_content_taken: Cell::new(false),
             tail: Cell::new([0; TAIL]),
             ending: Cell::new(Ending::Unknown),
             arrived: Cell::default(),
@@ -282,12 +285,14 @@ impl Turns {
     /// Content is to come.
     pub fn body_begins(&self) {
         self.is_content_due.set(true);
+        self.is_content_taken.set(false);
         self.is_body_late.set(false);
         self.is_body_due.set(self.timeouts.request_body.is_some());
     }
 
     /// Somebody takes it. From the first time on it has its time: that a request waits for a server is not the client's doing.
     pub fn body_is_asked_for(&self) {
+        self.is_content_taken.set(true);
         if self.is_body_due.replace(false)
             && let Some(limit) = self.timeouts.request_body
         {
@@ -314,9 +319,15 @@ impl Turns {
         self.body_by.set(None);
     }
 
-    /// Whether a request is being served all of which has come: nothing is awaited of its client but that it stays.
+    /// Whether a request is being served all of which has come: nothing is awaited of its client but that it stays. Content that has come
+    /// may lie with hyper, while its request waits for a server.
     pub fn has_whole_request(&self) -> bool {
-        self.is_whole.get() && matches!(self.phase.get(), Phase::Exchange | Phase::Response)
+        let is_untaken = self.is_content_due.get() && !self.is_content_taken.get();
+        let lies_ready = match self.ending.get() {
+            Ending::Length(length) if is_untaken => self.arrived.get().has(length),
+            _ => false,
+        };
+        (self.is_whole.get() || lies_ready) && matches!(self.phase.get(), Phase::Exchange | Phase::Response)
     }
 
     /// Whether it had its time, and has not come whole.
