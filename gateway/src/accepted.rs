@@ -111,10 +111,13 @@ impl Accepted {
     }
 
     /// Whether its end has come, asked where nobody reads. Whoever calls is woken when there is something to read; while that is there,
-    /// nobody is told of an end behind it, and it is [`Next::More`]. Of what nobody watches, and of TLS, nothing is known.
+    /// nobody is told of an end behind it, and it is [`Next::More`]. Of what nobody watches, and of TLS, nothing is known. What could
+    /// not be watched has ended.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
-        let State::Watched(Stream::Plain(tcp)) = &mut self.0 else {
-            return Poll::Pending;
+        let tcp = match &mut self.0 {
+            State::Watched(Stream::Plain(tcp)) => tcp,
+            State::Watched(Stream::Tls(_)) | State::Fresh(_) => return Poll::Pending,
+            State::Closed => return Poll::Ready(Next::End),
         };
         let mut byte = [MaybeUninit::uninit()];
         let looked = ready!(tcp.poll_peek(cx, &mut ReadBuf::uninit(&mut byte)));
@@ -122,6 +125,15 @@ impl Accepted {
             Ok(1..) => Next::More,
             Ok(0) | Err(_) => Next::End,
         })
+    }
+
+    /// Whether something is known to have come that nobody has read, and that is not TLS. To close a connection over that is to reset it
+    /// (RFC 9112, section 9.6).
+    pub fn has_unread(&mut self, cx: &mut Context<'_>) -> bool {
+        match &self.0 {
+            State::Fresh(fresh) => fresh.has_unread(),
+            State::Watched(_) | State::Closed => self.poll_next(cx) == Poll::Ready(Next::More),
+        }
     }
 
     /// Has it watched, and wakes whoever calls when it can be read: by what comes from now on as by what is there already.
@@ -484,6 +496,24 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn what_nobody_reads_is_told_from_an_end() {
+        let (mut client, mut accepted) = pair().await;
+        accepted.stream().unwrap();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert_eq!(accepted.poll_next(&mut cx), Poll::Pending);
+        assert!(!accepted.has_unread(&mut cx));
+        client.write_all(b"ab").await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(soon(poll_fn(|cx| accepted.poll_next(cx))).await, Next::More);
+            assert!(accepted.has_unread(&mut cx), "it stays there");
+        }
+        accepted.stream().unwrap().read_exact(&mut [0; 2]).await.unwrap();
+        client.shutdown().await.unwrap();
+        assert_eq!(soon(poll_fn(|cx| accepted.poll_next(cx))).await, Next::End);
+        assert!(!accepted.has_unread(&mut cx));
+    }
+
     /// Answers, and ends the connection as a server does.
     async fn answer(accepted: &mut Accepted) {
         let bufs = [IoSlice::new(b"head"), IoSlice::new(b"body")];
@@ -502,6 +532,8 @@ mod tests {
         client.read_to_end(&mut taken).await.unwrap();
         assert_eq!(taken, b"headbody");
         assert_eq!(look(&mut accepted), Poll::Ready(vec![]));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert_eq!(accepted.poll_next(&mut cx), Poll::Ready(Next::End));
         let written = pin!(accepted.write(b"more")).await;
         assert_eq!(written.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
@@ -513,6 +545,7 @@ mod tests {
         arrived(&accepted);
         answer(&mut accepted).await;
         assert!(!matches!(accepted.0, State::Closed), "that would reset it");
+        assert!(accepted.has_unread(&mut Context::from_waker(Waker::noop())));
         let mut taken = [0; 8];
         client.read_exact(&mut taken).await.unwrap();
         assert_eq!(&taken, b"headbody");

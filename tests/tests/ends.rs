@@ -18,7 +18,8 @@ const REFUSING: &str = r#"
     backend "app" { server "app-1" "@app" }
 "#;
 
-/// More than the sockets between client and gateway hold, so that it is being sent when the answer comes.
+/// More than the sockets between client and gateway hold, so that an upload of it is being sent when the answer comes, and an answer of it
+/// is being sent while nobody reads.
 const UPLOAD: usize = 16 << 20;
 
 #[tokio::test]
@@ -142,6 +143,36 @@ async fn the_last_response_arrives_whole_in_every_way_to_be_last() {
     // A client that asks for another connection is not kept waiting for what is held.
     let mut client = gateway.connect("web").await;
     assert_eq!(client.ask(get("/small")).await.text(), "small");
+}
+
+/// What comes behind the last request while that is being answered nobody reads. To close over it would be to reset the connection, and
+/// what the system still holds of the answer would be lost (RFC 9112, section 9.6).
+#[tokio::test]
+async fn the_last_response_arrives_whole_whatever_comes_behind_its_request() {
+    let app = HttpServer::start(|_| Answer::status(200).body("x".repeat(UPLOAD))).await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { server "app-1" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    for request in [
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        "GET / HTTP/1.0\r\nHost: a\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 4\r\n\r\nfour",
+    ] {
+        for behind in ["\r\n", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"] {
+            let mut client = gateway.connect("web").await;
+            client.send(request).await;
+            let mut response = client.exactly(1).await;
+            client.send(behind).await;
+            response.extend(client.rest().await);
+            assert_eq!(content(&response).len(), UPLOAD, "{request:?} {behind:?}");
+        }
+    }
 }
 
 /// What follows the head.

@@ -436,15 +436,20 @@ impl Connection {
     }
 
     /// Ends what is written. Where the client is lingered for, ready once it has ended, too: it counts as idle meanwhile, and
-    /// has no longer than an idle connection.
+    /// has no longer than an idle connection. It is where something has come behind its last request, which nobody has read.
     pub fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.lingers.get() {
             let mut stream = self.stream.borrow_mut();
-            return match self.has_content.get() {
+            ready!(match self.has_content.get() {
                 // Some clients have a line end follow content: it may come at any moment, and to close over it is to reset.
                 true => stream.poll_end(cx),
                 false => Pin::new(&mut *stream).poll_shutdown(cx),
-            };
+            })?;
+            let may_have_more = self.last.get() || self.has_content.get();
+            if !may_have_more || !stream.has_unread(cx) {
+                return Poll::Ready(Ok(()));
+            }
+            self.linger();
         }
         ready!(self.stream.borrow_mut().poll_end(cx))?;
         self.poll_discard(cx)
