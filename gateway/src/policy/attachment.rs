@@ -250,7 +250,7 @@ impl Attachment {
         matches!(self.isolation, Isolation::PerConnection { .. })
     }
 
-    /// Whether its response filter may look at the request's header fields: if not, they need not be kept for it.
+    /// Whether what it is asked about a response or its content may look at the request's header fields: if not, they need not be kept for it.
     #[must_use]
     pub fn response_filter_reads_request(&self) -> bool {
         self.component.imports_request || self.needs.response.iter().any(Attribute::is_of_request)

@@ -216,6 +216,7 @@ pub async fn decide<'a>(
     let recoding = Wanted::new(decompress, compress, &exchange.request.headers);
     let recoding = recoding.is_any().then(|| Box::new(recoding));
     let keeps_request = filters == ResponseFilters::ReadRequest
+        || frontend.filters_bodies.response && policy::response_body_filters_read_request(frontend)
         || frontend.tells_of_requests
         || frontend.own_answers.as_ref().is_some_and(|own| own.read_request)
         || frontend

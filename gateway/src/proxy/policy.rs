@@ -387,6 +387,12 @@ pub fn response_filters_of(frontend: &Frontend, backend: BackendId, of_tenant: O
         .unwrap_or(ResponseFilters::None)
 }
 
+/// Whether a plugin that filters the content of responses may look at the request's header fields when it is asked about one.
+pub fn response_body_filters_read_request(frontend: &Frontend) -> bool {
+    let mut plugins = frontend.plugins.iter();
+    plugins.any(|plugin| plugin.hooks().response_body_filter && plugin.response_filter_reads_request())
+}
+
 /// **response rewrite**: the plugins' filters in reverse order (the last to see the request is the first to see the
 /// response), then the operator's own edits. A reply takes the response's place, and nobody edits that.
 pub async fn response_filters(
