@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 
-use http::Request;
+use http::{HeaderValue, Request, header};
 use http_body::SizeHint;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
@@ -441,4 +441,72 @@ async fn what_was_taken_for_a_request_that_could_not_be_written_is_given_back() 
     assert!(matches!(sent, Err(SendError::Io(_))), "{sent:?}");
     assert_eq!(near.unsent().as_deref(), Some(&b"ab"[..]));
     assert_eq!(body.pieces.len(), 1);
+}
+
+#[tokio::test]
+async fn the_fields_of_a_request_without_content_are_read_back_as_they_were_written() {
+    for (method, says_length) in [("GET", false), ("HEAD", false), ("POST", true)] {
+        let fields = [
+            ("host", "a"),
+            ("x-own", "1, 2"),
+            ("x-own", "3"),
+            ("x-empty", ""),
+            ("x-say", "a: b"),
+        ];
+        let mut request = request(method, &fields);
+        let odd = HeaderValue::from_bytes(b"caf\xe9\t\x80").unwrap();
+        request.headers.insert("x-odd", odd);
+        let mut expected = request.headers.clone();
+        if says_length {
+            expected.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        let (mut near, _far) = pair().await;
+        let mut body = Pieces::new(&[], None);
+        near.begin(&request, &body);
+        poll_fn(|cx| near.poll_send(cx, &mut body)).await.unwrap();
+        let read = near.begun_fields();
+        assert_eq!(read.as_ref(), Some(&expected), "{method}");
+        // And may be written once more.
+        let made = near.out.made.clone();
+        request.headers = read.unwrap();
+        near.begin(&request, &body);
+        assert_eq!(near.begun_fields(), Some(expected), "{method}");
+        assert_eq!(near.out.made.len(), made.len(), "{method}");
+    }
+}
+
+#[tokio::test]
+async fn heads_that_come_in_one_anothers_midst_are_kept_apart() {
+    let mut begun = Vec::new();
+    for n in 10..30 {
+        let (mut near, mut far) = pair().await;
+        let mut body = Pieces::new(&[], None);
+        near.begin(&request("GET", &[]), &body);
+        poll_fn(|cx| near.poll_send(cx, &mut body)).await.unwrap();
+        let half = format!("HTTP/1.1 200 OK\r\nx-number: {n}\r\nconte");
+        far.write_all(half.as_bytes()).await.unwrap();
+        let Stream::Plain(tcp) = &near.stream else { panic!() };
+        tcp.readable().await.unwrap();
+        // Every other one has its half read before the others come.
+        if n % 2 == 0 {
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(near.poll_head(&mut cx).is_pending());
+            assert_eq!(near.head, half);
+        }
+        begun.push((n, near, far));
+    }
+    let mut heads = Vec::new();
+    for (n, mut near, mut far) in begun {
+        far.write_all(format!("nt-length: 2\r\n\r\n{n}").as_bytes())
+            .await
+            .unwrap();
+        let head = poll_fn(|cx| near.poll_head(cx)).await.unwrap();
+        heads.push((n, head, near));
+    }
+    for (n, head, mut near) in heads {
+        let n = n.to_string();
+        assert_eq!(head.headers["x-number"], n);
+        let content = poll_fn(|cx| near.poll_content(cx)).await.unwrap().unwrap();
+        assert_eq!(content.into_data().unwrap(), n);
+    }
 }
