@@ -120,6 +120,35 @@ async fn a_streamed_body_is_changed_on_its_way_and_goes_without_its_length() {
     }
 }
 
+/// Lets content of responses pass whose requests have a field `x-own`, and fails on that of others.
+fn asking_for_a_requests_field() -> Vec<u8> {
+    // One attribute of responses.
+    let configure = "(i32.store (i32.const 612) (i32.const 2048)) (i32.store (i32.const 616) (i32.const 1))
+        (i32.const 600)";
+    let exports = format!(
+        r#"(data (i32.const 2048) "\00\0c\00\00\0c\00\00\00")
+        (data (i32.const 3072) "header:x-own")
+        (func (export "gateway:policy/response-body-filter@0.1.0#on-response-body") {FACTS} (result i32)
+            (if (i32.eqz (local.get $count)) (then unreachable))
+            (call $none))
+        (func (export "gateway:policy/response-body-filter@0.1.0#on-response-piece")
+            (param i32 i32 i32 i32 i32) (result i32) unreachable)"#
+    );
+    guest::exporting(&["response-body-filter"], configure, &exports)
+}
+
+/// The request's fields are let go of when they have been written, where nobody asks for them.
+#[tokio::test]
+async fn who_filters_content_of_responses_is_told_of_their_requests() {
+    for deny in &both_ways(DENY) {
+        let app = HttpServer::answering("x").await;
+        let gateway = in_front(deny, asking_for_a_requests_field(), &app).start().await;
+        let answer = gateway.ask("web", get("/").header("X-Own", "1")).await;
+        assert_eq!((answer.status, answer.text()), (200, "x"));
+        assert_eq!(gateway.ask("web", get("/")).await.status, 507);
+    }
+}
+
 #[tokio::test]
 async fn what_a_component_remembers_comes_back_with_the_next_piece() {
     for deny in &both_ways(DENY) {
