@@ -5,11 +5,12 @@
 //! Whoever [looks](Accepted::poll_look) and finds nothing has nobody who wakes him: he has it watched before he waits, or comes
 //! back by himself. Everything else that waits here sees to that by itself.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpStream as StdStream};
 use std::os::fd::OwnedFd;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::LazyLock;
 use std::task::{Context, Poll, ready};
 
@@ -18,6 +19,7 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, sen
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::unconstrained;
 
 use crate::stream::Stream;
 use crate::telemetry::pace::Pace;
@@ -132,7 +134,11 @@ impl Accepted {
     pub fn has_unread(&mut self, cx: &mut Context<'_>) -> bool {
         match &self.0 {
             State::Fresh(fresh) => fresh.has_unread(),
-            State::Watched(_) | State::Closed => self.poll_next(cx) == Poll::Ready(Next::More),
+            State::Watched(_) | State::Closed => {
+                let look = poll_fn(|cx| self.poll_next(cx));
+                // Unconstrained: a task that has written much in this turn would be told that nothing is known.
+                pin!(unconstrained(look)).poll(cx) == Poll::Ready(Next::More)
+            }
         }
     }
 
@@ -353,9 +359,7 @@ const ROOM: usize = 8 * 1024;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::future::poll_fn;
     use std::net::{Ipv4Addr, TcpListener};
-    use std::pin::pin;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::{Wake, Waker};
