@@ -35,6 +35,7 @@ pub mod response {
     mod chunked;
     mod framing;
     mod head;
+    mod names;
 
     use bytes::Bytes;
 
