@@ -170,6 +170,7 @@ impl Attribute {
             // Another tenant's, or its own by a name that only others need.
             (Self::Tag(name, _), Some(_)) if !tags::is_name(&name) => Err(NO_TAG),
             (Self::Tag(name, _), tenant) => Ok(Self::Tag(name, tenant.cloned())),
+            (Self::Mapped(map, of), tenant) => Ok(Self::Mapped(map, Box::new(of.asked_by(tenant)?))),
             (Self::UrlEncoded(kind, of), tenant) => Ok(Self::UrlEncoded(kind, Box::new(of.asked_by(tenant)?))),
             (other, _) => Ok(other),
         }
