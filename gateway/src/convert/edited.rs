@@ -130,13 +130,23 @@ impl Proxy<'_> {
         if by == Some(line.number) {
             return None;
         }
-        if let Some(number) = by.filter(|number| asked.contains(&Part::Source) && line.number < *number)
-            && line.keyword() == "http-request"
+        // Of rules about connections, `reject` asks who has connected here, too; those about what comes over them have become others.
+        let is_of_content = line.keyword() == "tcp-request";
+        let is_asked_before = |number: &usize| match line.keyword() {
+            "tcp-request" => line.word(1) != Some("connection"),
+            "http-request" => line.number < *number,
+            _ => false,
+        };
+        if let Some(number) = by.filter(|number| asked.contains(&Part::Source) && is_asked_before(number))
             && !trusted::is_dropped_of_others(self.section, line)
         {
             return Some(format!(
                 "it asks who has connected, and acls are asked about the client that line {number} knows by then"
             ));
+        }
+        // All edits come behind it.
+        if is_of_content {
+            return None;
         }
         // `redirect` and `use_backend` come behind all of these, wherever they stand.
         let is_before = |edit: &&Line| {

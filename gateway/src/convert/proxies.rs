@@ -375,6 +375,7 @@ impl<'a> Proxy<'a> {
     fn common(&mut self, line: &Line) {
         let known = match line.keyword() {
             "http-request" | "redirect" if self.is_about_what_was_edited(line) => true,
+            "tcp-request" if line.word(2) == Some("reject") && self.is_about_what_was_edited(line) => true,
             "http-request" if !self.is_backend() && self.forwarded_header(line) => true,
             "http-request" if self.captured(line) => true,
             "http-request" | "http-response" | "http-after-response" | "tcp-request" => {

@@ -33,14 +33,20 @@ impl Trusted {
         let Some((Polarity::If, condition)) = condition else {
             return Err(format!("everybody would be believed: {SAID}"));
         };
+        // Without the field, nothing is set.
+        let asks_for_it = |criterion: &&[String]| matches!(criterion, [fetch, flag, how] if is_of(fetch, &field) && flag == "-m" && how == "found");
         let mut networks = Vec::new();
         for term in words::terms(condition)? {
-            for criterion in asked(section, term)? {
-                match criterion {
-                    // Without the field, nothing is set.
-                    [fetch, flag, how] if is_of(fetch, &field) && flag == "-m" && how == "found" => {}
-                    criterion => networks.extend(sources(criterion)?),
-                }
+            let criteria = asked(section, term)?;
+            if criteria.iter().all(asks_for_it) {
+                continue;
+            }
+            // All terms have to hold, and one criterion of each.
+            if !networks.is_empty() {
+                return Err(format!("who is believed is said once: {SAID}"));
+            }
+            for criterion in criteria {
+                networks.extend(sources(criterion)?);
             }
         }
         match networks.is_empty() {

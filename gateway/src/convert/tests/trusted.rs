@@ -64,6 +64,10 @@ fn nobody_is_trusted_whom_the_condition_does_not_name() {
             "who is believed are networks",
         ),
         (
+            "hdr(x-forwarded-for) if { src 10.0.0.0/8 } { src 10.1.0.0/16 }",
+            "who is believed is said once",
+        ),
+        (
             "hdr(x-forwarded-for,1) if { src 10.0.0.0/8 }",
             "what the last value of a field says",
         ),
@@ -86,4 +90,24 @@ backend app
         assert!(!converted.text.contains("    trusted-proxies"), "{}", converted.text);
         found(&converted, 4, reason);
     }
+}
+
+#[test]
+fn what_is_asked_of_connections_is_not_asked_of_whom_proxies_name() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    tcp-request connection reject if { src 198.51.100.1 }
+    tcp-request content reject if !{ src 10.0.0.0/8 }
+    http-request set-src hdr(x-forwarded-for) if { src 10.0.0.0/8 }
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    assert!(converted.text.contains("    reject "), "{}", converted.text);
+    assert!(!converted.text.contains("    deny"), "{}", converted.text);
+    found(&converted, 5, "it asks who has connected");
 }
