@@ -54,9 +54,7 @@ impl Proxy<'_> {
         let block = self.edits(line, is_response);
         self.conversion.outline.add(Some(block), node, line.number, &line.text);
     }
-}
 
-impl Proxy<'_> {
     /// `set-header X-SSL %[ssl_fc]`: 1 with TLS, and 0 without.
     fn whether_tls(&mut self, line: &Line, is_response: bool, action: &str, name: &str) {
         let asks = |holds: &str| {

@@ -23,9 +23,14 @@ impl<'a> Options<'a> {
         Self(options)
     }
 
-    /// With those of `defaults` behind its own.
+    /// With those of `defaults` behind its own, but for what these take back: `no-ssl`.
     pub(super) fn over(mut self, defaults: &Self) -> Self {
-        self.0.extend(defaults.0.iter().copied());
+        let takes_back = |name: &str| TAKEN_BACK.contains(&name) && self.has(&format!("no-{name}"));
+        let inherited = defaults.0.iter().copied().filter(|(name, _)| !takes_back(name));
+        let inherited: Vec<_> = inherited.collect();
+        self.0.extend(inherited);
+        self.0
+            .retain(|(name, _)| name.strip_prefix("no-").is_none_or(|of| !TAKEN_BACK.contains(&of)));
         self
     }
 
@@ -68,6 +73,19 @@ impl<'a> Options<'a> {
         options.copied().collect::<Vec<_>>().into_iter()
     }
 }
+
+/// Options of `default-server` that a server does without where it says `no-` before them.
+const TAKEN_BACK: [&str; 9] = [
+    "agent-check",
+    "backup",
+    "check",
+    "check-ssl",
+    "send-proxy",
+    "send-proxy-v2",
+    "send-proxy-v2-ssl",
+    "send-proxy-v2-ssl-cn",
+    "ssl",
+];
 
 /// Options that a value follows.
 const WITH_VALUE: [&str; 85] = [

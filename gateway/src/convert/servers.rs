@@ -190,10 +190,8 @@ pub(super) fn server(proxy: &mut Proxy<'_>, line: &Line) {
     let options = Options::of(line.rest(from)).over(&defaults);
     let mut node = Node::new(line.keyword()).arg(line.word(1).unwrap_or_default());
     if is_template {
-        let count = line.word(2).unwrap_or_default();
-        let count = count.rsplit_once('-').map_or(count, |(_, last)| last);
+        let count = templates(line.word(2).unwrap_or_default());
         node = count
-            .parse()
             .into_iter()
             .fold(node, |node, count| node.number_prop("count", count));
     }
@@ -249,11 +247,7 @@ pub(super) fn server(proxy: &mut Proxy<'_>, line: &Line) {
     if is_disabled(&own).or_else(|| is_disabled(&defaults)) == Some(true) {
         node = node.flag("disabled");
     }
-    let is_http = proxy
-        .section
-        .lines
-        .iter()
-        .any(|line| line.keyword() == "mode" && line.word(1) == Some("http"));
+    let is_http = proxy.is_http();
     // In HTTP mode the protocol is the server's, and not to be agreed on.
     let alpn = options.value("alpn").filter(|_| options.has("ssl"));
     let http2 = is_http && (options.value("proto") == Some("h2") || alpn == Some("h2"));
@@ -302,6 +296,15 @@ pub(super) fn server(proxy: &mut Proxy<'_>, line: &Line) {
         options.others(&[&KNOWN_OPTIONS[..], &tls::SERVER_OPTIONS, &tls::SILENT, of_check].concat()),
         NO_COUNTERPART,
     );
+}
+
+/// How many servers a template stands for: `5`, or those from one number to another, `3-5`.
+fn templates(text: &str) -> Option<u64> {
+    let Some((first, last)) = text.split_once('-') else {
+        return text.parse().ok();
+    };
+    let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+    last.checked_sub(first)?.checked_add(1)
 }
 
 /// `maxqueue`: in HAProxy, who belongs to no server waits in its backend's queue, which has no bound.

@@ -250,6 +250,7 @@ pub(super) fn subject(line: &Line) -> String {
         (keyword, _) => keyword.to_owned(),
     }
 }
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

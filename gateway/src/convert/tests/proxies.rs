@@ -118,6 +118,7 @@ backend web
         "agent-check port=9777 interval=\"5s\"",
         "observe \"connect\" error-limit=5 on-error=\"mark-down\"",
         "server \"a\" \"db.internal:5432\" on-marked-down=\"shutdown-sessions\"",
+        "server-template \"t\" count=2 \"x.internal:1\"",
         "send-proxy=\"v2\" proxy-crc32c",
         "send \"GET\" \"/x\" host=\"app\" {\n            header \"X-A\" \"b\"",
     ] {

@@ -103,6 +103,28 @@ backend grpc
 }
 
 #[test]
+fn http_2_is_carried_over_where_defaults_say_the_mode() {
+    let converted = converted(
+        "defaults
+    mode http
+frontend web
+    bind :8080
+    default_backend grpc
+backend grpc
+    server a 10.0.0.1:50051 proto h2
+    server b 10.0.0.2:443 ssl verify none alpn h2
+",
+    );
+    for part in [
+        "server \"a\" \"10.0.0.1:50051\" h2\n",
+        "server \"b\" \"10.0.0.2:443\" h2 {",
+    ] {
+        assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
+    }
+    assert!(!converted.text.contains("alpn"), "{}", converted.text);
+}
+
+#[test]
 fn persistence_is_carried_over() {
     let converted = converted(
         "defaults
@@ -267,6 +289,36 @@ backend app
             .contains("        set-header \"X-Forwarded-Proto\" \"https\" if=\"tls\"\n"),
         "{}\n{:?}",
         converted.text,
+        converted.findings
+    );
+}
+
+#[test]
+fn a_server_takes_back_what_default_server_says() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    default_backend app
+backend app
+    mode http
+    default-server check backup send-proxy ssl verify none
+    server a 10.0.0.1:443 no-backup no-send-proxy
+    server b 10.0.0.2:80 no-ssl
+",
+    );
+    for part in [
+        "server \"a\" \"10.0.0.1:443\" {",
+        "server \"b\" \"10.0.0.2:80\" send-proxy=\"v1\" backup\n",
+    ] {
+        assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
+    }
+    assert!(
+        !converted
+            .findings
+            .iter()
+            .any(|finding| finding.message.contains("`no-")),
+        "{:?}",
         converted.findings
     );
 }
