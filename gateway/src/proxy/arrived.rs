@@ -17,8 +17,19 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Arrived {
     next: Next,
-    /// Bytes behind the first head, where that came in one read.
-    behind_head: Option<u64>,
+    behind: Behind,
+}
+
+/// What has come behind the head that a read began with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Behind {
+    /// Nobody knows.
+    #[default]
+    Unknown,
+    /// Nothing: more of the head is to come.
+    Head(Line),
+    /// So many bytes.
+    Counted(u64),
 }
 
 /// What comes next.
@@ -70,23 +81,27 @@ impl Arrived {
         if is_one_head(bytes) {
             return Self {
                 next: Next::Start,
-                behind_head: Some(0),
+                behind: Behind::Counted(0),
             };
         }
         if bytes.is_empty() {
             return Self {
                 next: Next::Start,
-                behind_head: None,
+                behind: Behind::Unknown,
             };
         }
         match Line::Nothing.follow(bytes) {
             Followed::Ended { behind } => Self {
                 next: Next::Start.follow(behind),
-                behind_head: Some(behind.len() as u64),
+                behind: Behind::Counted(behind.len() as u64),
             },
             Followed::Within(line) => Self {
                 next: Next::Head(line),
-                behind_head: None,
+                // A CR alone is more of the line ends in front of it.
+                behind: match line {
+                    Line::Cr if bytes == b"\r" => Behind::Unknown,
+                    line => Behind::Head(line),
+                },
             },
             Followed::Bare => Self::default(),
         }
@@ -94,9 +109,18 @@ impl Arrived {
 
     /// These bytes have come behind.
     pub fn then(self, bytes: &[u8]) -> Self {
+        let behind = match self.behind {
+            Behind::Unknown => Behind::Unknown,
+            Behind::Head(line) => match line.follow(bytes) {
+                Followed::Ended { behind } => Behind::Counted(behind.len() as u64),
+                Followed::Within(line) => Behind::Head(line),
+                Followed::Bare => Behind::Unknown,
+            },
+            Behind::Counted(came) => Behind::Counted(came + bytes.len() as u64),
+        };
         Self {
             next: self.next.follow(bytes),
-            behind_head: self.behind_head.map(|came| came + bytes.len() as u64),
+            behind,
         }
     }
 
@@ -111,7 +135,7 @@ impl Arrived {
     /// What comes now belongs to the next request, whose head did not begin with a read.
     pub fn without_head(self) -> Self {
         Self {
-            behind_head: None,
+            behind: Behind::Unknown,
             ..self
         }
     }
@@ -123,12 +147,15 @@ impl Arrived {
 
     /// Whether content of this length is known to have come whole.
     pub fn has(self, length: u64) -> bool {
-        self.behind_head.is_some_and(|came| came >= length)
+        self.beyond(length).is_some()
     }
 
-    /// How many bytes are known to have come behind the head beyond content of this length.
-    pub fn beyond(self, length: u64) -> u64 {
-        self.behind_head.map_or(0, |came| came.saturating_sub(length))
+    /// How many bytes have come behind the head beyond content of this length; none where not all of that is known to have come.
+    pub fn beyond(self, length: u64) -> Option<u64> {
+        match self.behind {
+            Behind::Counted(came) => came.checked_sub(length),
+            Behind::Unknown | Behind::Head(_) => None,
+        }
     }
 }
 
@@ -344,19 +371,20 @@ mod tests {
             "\r\n\r\nPOST / HTTP/1.1\r\nA: b\r\n\r\n",
         ] {
             let counted = Arrived::begin(format!("{head}ab").as_bytes()).then(b"c");
-            assert_eq!((counted.beyond(1), counted.beyond(3)), (2, 0), "{head:?}");
+            assert_eq!((counted.beyond(1), counted.beyond(3)), (Some(2), Some(0)), "{head:?}");
+            assert_eq!(counted.beyond(4), None, "{head:?}: more is to come");
             let counted = Arrived::begin(head.as_bytes()).then(b"abc");
-            assert_eq!(counted.beyond(1), 2, "{head:?}");
+            assert_eq!(counted.beyond(1), Some(2), "{head:?}");
             assert_eq!((counted.has(3), counted.has(4)), (true, false), "{head:?}");
         }
-        for unknown in [
-            "POST / HTTP/1.1\r\nA: b\r\n\nPOST /\r\n\r\nab",
-            "POST / HTTP/1.1\r\n",
-            "\r\n",
-            "\r\n\r",
-        ] {
+        let (head, content) = ("POST / HTTP/1.1\r\nA: b\r\n\r\n", "abc\r\n\r\n");
+        for cut in "POST".len()..head.len() {
+            let counted = Arrived::begin(head[..cut].as_bytes()).then(format!("{}{content}", &head[cut..]).as_bytes());
+            assert_eq!(counted.then(b"d").beyond(7), Some(1), "cut at {cut}");
+        }
+        for unknown in ["POST / HTTP/1.1\r\nA: b\r\n\nPOST /\r\n\r\nab", "\r\n", "\r\n\r"] {
             let arrived = Arrived::begin(unknown.as_bytes()).then(b"\r\nabc");
-            assert_eq!(arrived.beyond(0), 0, "{unknown:?}");
+            assert_eq!(arrived.beyond(0), None, "{unknown:?}");
             assert!(!arrived.has(1), "{unknown:?}");
         }
     }

@@ -3,8 +3,10 @@
 //!
 //! RFC 3986 has no place for them, and clients that are no browsers send them all the same, as JSON in a query. HAProxy and nginx
 //! pass them on. Here they are percent-encoded before anybody reads them, so that what rules are asked about is what servers are sent.
-//! That is of HTTP/1.1 alone: the targets of HTTP/2 are read by its library before anybody else can. Of requests that come together with the
-//! one before, it is done as far as it is known for sure where they begin.
+//! That is of HTTP/1.1 alone: the targets of HTTP/2 are read by its library before anybody else can.
+//!
+//! It is done where it is [known](super::turns::Turns::awaits_head) that a read begins with a request, and for further requests in that read
+//! as far as heads and lengths tell where they begin. What is encoded elsewhere could be content, whose end would move.
 
 use super::arrived::is_one_head;
 

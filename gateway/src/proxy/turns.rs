@@ -84,6 +84,8 @@ pub struct Turns {
     tail: Cell<[u8; TAIL]>,
     /// How the request under way ends.
     ending: Cell<Ending>,
+    /// It is known that of the request behind the last one nothing has come with that but line ends.
+    is_between: Cell<bool>,
     /// What can be told of what has come of it.
     arrived: Cell<Arrived>,
 }
@@ -147,6 +149,7 @@ impl Turns {
             is_content_taken: Cell::new(false),
             tail: Cell::new([0; TAIL]),
             ending: Cell::new(Ending::Unknown),
+            is_between: Cell::new(true),
             arrived: Cell::default(),
         }
     }
@@ -191,7 +194,10 @@ impl Turns {
             Phase::Idle(_) => {
                 self.phase.set(Phase::Head(self.now()));
                 self.first_byte.set(Some(self.now()));
-                self.arrived.set(Arrived::begin(bytes));
+                self.arrived.set(match self.is_between.get() {
+                    true => Arrived::begin(bytes),
+                    false => Arrived::default(),
+                });
             }
             Phase::Head(_) if self.first_byte.get().is_none() => {
                 self.first_byte.set(Some(self.now()));
@@ -201,10 +207,10 @@ impl Turns {
         }
     }
 
-    /// Whether what comes next begins a head.
+    /// Whether what comes next is known to begin a head, or line ends in front of one.
     pub fn awaits_head(&self) -> bool {
         match self.phase.get() {
-            Phase::Idle(_) => true,
+            Phase::Idle(_) => self.is_between.get(),
             Phase::Head(_) => self.first_byte.get().is_none(),
             Phase::Exchange | Phase::Response => false,
         }
@@ -245,18 +251,18 @@ impl Turns {
         self.arrived.set(self.arrived.get().without_lines());
     }
 
-    /// Whether a part of the next head is known to have come together with the request before it.
-    fn has_begun_next(&self) -> bool {
+    /// Whether a part of the next head has come together with the request before it; none where nobody knows.
+    fn has_begun_next(&self) -> Option<bool> {
         let tail = self.tail.get();
         match self.ending.get() {
-            Ending::Unknown => false,
-            Ending::Line => !tail.ends_with(b"\n\n") && !tail.ends_with(b"\n\r\n"),
+            Ending::Unknown => None,
+            Ending::Line => Some(!tail.ends_with(b"\n\n") && !tail.ends_with(b"\n\r\n")),
             // A line end is no head.
-            Ending::Length(length) => match self.arrived.get().beyond(length) {
+            Ending::Length(length) => Some(match self.arrived.get().beyond(length)? {
                 0 => false,
                 1 | 2 => !tail.ends_with(b"\n"),
                 _ => true,
-            },
+            }),
         }
     }
 
@@ -271,13 +277,18 @@ impl Turns {
     /// The response has been produced whole: the next request may come, or has begun to.
     pub fn end_exchange(&self) {
         let now = self.now();
-        if self.has_begun_next() {
+        let has_begun_next = self.has_begun_next();
+        // Whoever breaks off in the middle of chunks may go on to read them.
+        let is_behind_all = self.is_whole.get() || matches!(self.ending.get(), Ending::Length(_));
+        self.is_between.set(has_begun_next == Some(false) && is_behind_all);
+        if has_begun_next == Some(true) {
             self.first_byte.set(Some(now));
             self.phase.set(Phase::Head(now));
-            self.arrived.set(self.arrived.get().without_head());
         } else {
             self.phase.set(Phase::Idle(now));
         }
+        // Another request may have come whole with it, or its head.
+        self.arrived.set(self.arrived.get().without_head());
         self.server.set(None);
         self.body_is_left();
     }
@@ -446,3 +457,94 @@ pub fn is_line_ends(bytes: &[u8]) -> bool {
 
 /// Bytes of the end of an empty line, whatever ends lines.
 const TAIL: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn turns() -> Turns {
+        let timeouts = ClientTimeouts {
+            client: SECOND,
+            http_request: SECOND,
+            request_body: None,
+            tunnel: None,
+            http_keep_alive: SECOND,
+            unread: SECOND,
+            handshake: SECOND,
+            client_hello: SECOND,
+        };
+        Turns::new(&Arc::new(timeouts), &Clock::new(SECOND))
+    }
+
+    /// One exchange whose request comes in these pieces and has content of this length; none of what was read is left.
+    fn exchange(turns: &Turns, reads: &[&[u8]], length: Option<u64>) {
+        for read in reads {
+            turns.bytes_arrived(read);
+        }
+        turns.begin_exchange();
+        turns.request_ends(length);
+    }
+
+    #[test]
+    fn a_head_is_awaited_where_nothing_else_can_come() {
+        let turns = turns();
+        assert!(turns.awaits_head());
+        exchange(&turns, &[b"GET / HTTP/1.1\r\n\r\n"], Some(0));
+        assert!(!turns.awaits_head());
+        turns.end_exchange();
+        assert!(turns.awaits_head());
+        let posts: [&[&[u8]]; 2] = [
+            &[b"POST / HTTP/1.1\r\nA: b\r\n\r\nabc"],
+            &[b"POST / HTTP/1.1\r\n", b"A: b\r\n\r\nab", b"c\r\n"],
+        ];
+        for reads in posts {
+            exchange(&turns, reads, Some(3));
+            turns.end_exchange();
+            assert!(turns.awaits_head(), "{reads:?}");
+        }
+        exchange(&turns, &[b"POST / HTTP/1.1\r\n\r\n1\r\na\r\n0\r\n\r\n"], None);
+        turns.body_ends();
+        turns.end_exchange();
+        assert!(turns.awaits_head());
+    }
+
+    #[test]
+    fn no_head_is_awaited_where_content_or_more_of_one_may_come() {
+        let cases: [(&[&[u8]], Option<u64>); 5] = [
+            // Content is to come yet.
+            (&[b"POST / HTTP/1.1\r\nA: b\r\n\r\nab"], Some(3)),
+            (&[b"POST / HTTP/1.1\r\n\r\n3\r\nab\n\r\n"], None),
+            // More of the next head.
+            (&[b"GET / HTTP/1.1\r\n\r\nPOST / HTTP/1.1\r\n"], Some(0)),
+            (&[b"POST / HTTP/1.1\r\n", b"\r\nabcPOST / HTTP/1.1\r\n"], Some(3)),
+            // Where the head ended is not known.
+            (&[b"POST / HTTP/1.1\nA: b\r\n\r\nabcPOST / HTTP/1.1\r\n"], Some(3)),
+        ];
+        for (reads, length) in cases {
+            let turns = turns();
+            exchange(&turns, reads, length);
+            turns.end_exchange();
+            assert!(!turns.awaits_head(), "{reads:?}");
+        }
+    }
+
+    #[test]
+    fn the_content_of_a_request_that_came_with_another_is_not_counted_from_that() {
+        let turns = turns();
+        let [first, second] = ["GET / HTTP/1.1\r\n\r\n", "POST / HTTP/1.1\r\n\r\n"];
+        let came = format!("{first}{second}a\n\r\n");
+        exchange(&turns, &[came.as_bytes()], Some(0));
+        turns.end_exchange();
+        // As long as the head and what has come of it.
+        let length = came.len() - first.len();
+        exchange(&turns, &[], Some(length as u64));
+        turns.end_exchange();
+        assert!(!turns.awaits_head());
+        // What comes then does not count as a head that is whole.
+        exchange(&turns, &[b"\r\nPOST / HTTP/1.1\r\n\r\nabc"], Some(3));
+        turns.end_exchange();
+        assert!(!turns.awaits_head());
+    }
+}
