@@ -16,6 +16,7 @@ mod environment;
 mod expressions;
 mod global;
 mod haproxy;
+mod http_check;
 mod limits;
 mod maps;
 mod numbers;
