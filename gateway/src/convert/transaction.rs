@@ -55,7 +55,11 @@ fn known(sections: &[Section]) -> Vec<(String, String)> {
         // Each frontend may set it for itself.
         let is_same = |line: &Line| set(line) == Some((name, value));
         let is_one = lines().filter(sets).all(is_same) && !value.contains("var(");
-        if is_one && is_set_where_asked(sections, name) && !is_asked_before(sections, name) {
+        if is_one
+            && is_set_where_asked(sections, name)
+            && !is_asked_before(sections, name)
+            && !is_passed_by(sections, name)
+        {
             known.push((name.to_owned(), of_request(value)));
         }
     }
@@ -113,6 +117,30 @@ fn is_asked_before(sections: &[Section], name: &str) -> bool {
             is_before && (asks(line.rest(1)) || names_one(line))
         })
     })
+}
+
+/// Whether a rule lets some go past the rule behind it that sets a variable: for them it is nothing, in HAProxy.
+fn is_passed_by(sections: &[Section], name: &str) -> bool {
+    sections.iter().any(|section| {
+        let mut sets = section
+            .lines
+            .iter()
+            .filter(|line| set(line).is_some_and(|(known, _)| known == name));
+        sets.any(|setting| {
+            let stage = |line: &Line| turn(line).map(|(stage, _)| stage);
+            let mut before = section.lines.iter().filter(|line| line.number < setting.number);
+            before.any(|line| stage(line) == stage(setting) && lets_through(line))
+        })
+    })
+}
+
+/// `http-request allow`, `tcp-request content accept`
+fn lets_through(line: &Line) -> bool {
+    match line.keyword() {
+        "http-request" => line.word(1) == Some("allow"),
+        "tcp-request" => line.word(2) == Some("accept"),
+        _ => false,
+    }
 }
 
 /// When a rule is asked, among those of its section: by its stage, and there in the order of the lines.

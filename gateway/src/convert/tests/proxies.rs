@@ -818,6 +818,37 @@ backend app
 }
 
 #[test]
+fn a_variable_is_nothing_for_those_who_are_let_past_its_rule() {
+    for (before, is_known) in [
+        ("http-request allow if { src 192.0.2.0/24 }", false),
+        ("tcp-request content accept if { src 192.0.2.0/24 }", true),
+    ] {
+        let converted = converted(&format!(
+            "frontend web
+    mode http
+    bind :80
+    {before}
+    http-request set-var(txn.host) hdr(host)
+    use_backend app if {{ var(txn.host) shop.example }}
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+"
+        ));
+        assert_eq!(
+            converted.text.contains("host \"shop.example\""),
+            is_known,
+            "{}",
+            converted.text
+        );
+        if !is_known {
+            found(&converted, 6, "depends on the rules before it");
+        }
+    }
+}
+
+#[test]
 fn conditions_that_ask_nothing_are_none() {
     let converted = converted(
         "frontend web
