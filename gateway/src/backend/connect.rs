@@ -291,12 +291,13 @@ async fn connected(
         Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => return Err(error.into()),
         _ => {}
     }
-    // The handshake with a server on this machine is over by now, if it has room for a connection.
-    if address.ip().to_canonical().is_loopback() && stands(&socket, &mut first)? {
-        return Ok(TcpStream::from_std(socket.into())?);
-    }
-    // Registered only now: a socket that is not connecting yet has an event that says it is closed.
+    // Registered only now: a socket that is not connecting yet has an event that says it is closed. And before anything is sent: nobody
+    // would know of what was, should it fail.
     let stream = TcpStream::from_std(socket.into())?;
+    // The handshake with a server on this machine is over by now, if it has room for a connection.
+    if address.ip().to_canonical().is_loopback() && stands(&stream, &mut first)? {
+        return Ok(stream);
+    }
     let ready = stream.ready(Interest::WRITABLE | Interest::ERROR).await?;
     if (ready.is_error() || ready.is_write_closed())
         && let Some(error) = stream.take_error()?
@@ -310,7 +311,7 @@ async fn connected(
 }
 
 /// Whether a connection stands already. If so, what is said first has been sent.
-fn stands(socket: &socket2::Socket, first: &mut First<'_>) -> io::Result<bool> {
+fn stands(socket: &TcpStream, first: &mut First<'_>) -> io::Result<bool> {
     match first {
         First::Said(said) if !said.is_empty() => say(socket, said),
         _ => Ok(socket.peer_addr().is_ok()),
