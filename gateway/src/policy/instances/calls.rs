@@ -180,6 +180,7 @@ impl Instances {
         subject.swap(state);
         state.phase = Phase::Setup;
         // What its answer comes to is a part of the call: edits of a head that others have made large take as long as they take.
+        let made_since = begun.wall.map(|_| Instant::now());
         let finished = match answer {
             Some(Ok(answer)) => Ok(match attachment.hold_so_much(state.edits.held()) {
                 Ok(held) => {
@@ -207,7 +208,11 @@ impl Instances {
             let by_the_wall = now.saturating_duration_since(start);
             let used = match begun.cpu {
                 Some(_) => took.at_most,
-                None => state.cpu.used(by_the_wall),
+                // What the gateway makes of the answer no tick meets.
+                None => {
+                    let making = made_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+                    state.cpu.used(by_the_wall.saturating_sub(making)) + making
+                }
             };
             if begun.cpu.is_none() {
                 took.at_most = by_the_wall;
