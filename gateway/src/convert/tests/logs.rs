@@ -72,7 +72,7 @@ fn the_log_keeps_its_way_and_its_form() {
         ),
         ("stdout format raw local0", Some(r#"log "stdout""#), 0),
         // And nothing is left of `global`.
-        ("ring@errors local0", None, 2),
+        ("ring@errors local0", None, 1),
     ] {
         let text = format!("global\n    log {line}\nlisten a\n    mode tcp\n    bind :25\n    server s 10.0.0.1:25\n");
         let converted = converted(&text);
