@@ -49,9 +49,7 @@ impl Tables {
             http: sections.iter().filter(is_http).map(|section| section.line).collect(),
         }
     }
-}
 
-impl Tables {
     /// Whether a section is in HTTP mode.
     pub(super) fn is_http(&self, section: &Section) -> bool {
         self.http.contains(&section.line)
