@@ -1,6 +1,7 @@
 //! Maps: `%[req.hdr(host),lower,map_dom(/etc/haproxy/hosts.map,app)]` becomes `%{host|map:hosts-domain-app}`, and a `map` of that
 //! name.
 
+use super::haproxy::Section;
 use super::outline::Node;
 use super::variables;
 
@@ -11,13 +12,56 @@ pub(super) struct Map<'a> {
     kind: &'static str,
     default: Option<&'a str>,
     ignores_case: bool,
+    /// Of those that would have its name otherwise; none of the first.
+    number: Option<usize>,
+}
+
+/// The sections, in which maps that would have the name of another have a number behind their converter's: `map_dom#2(other/hosts.map)`.
+pub(super) fn told_apart(sections: &[Section]) -> Vec<Section> {
+    let mut settled = sections.to_vec();
+    let mut known: Vec<(String, Node)> = Vec::new();
+    let lines = settled.iter_mut().flat_map(|section| &mut section.lines);
+    for word in lines.flat_map(|line| &mut line.words) {
+        let found: Vec<_> = converters(word)
+            .into_iter()
+            .filter_map(|(converter, before)| {
+                let map = map(converter, &before).ok()?;
+                Some((converter.to_owned(), map.name(), map.node()))
+            })
+            .collect();
+        for (converter, name, node) in found {
+            let alike = known.iter().filter(|(other, _)| *other == name);
+            let at = alike.clone().position(|(_, other)| *other == node);
+            let number = at.unwrap_or_else(|| alike.count()) + 1;
+            if at.is_none() {
+                known.push((name, node));
+            }
+            if number > 1 {
+                *word = word.replace(&converter, &converter.replacen('(', &format!("#{number}("), 1));
+            }
+        }
+    }
+    settled
+}
+
+/// The maps of a word of a line, each with what stands before it.
+fn converters(word: &str) -> Vec<(&str, Vec<&str>)> {
+    let expressions = word.split("%[").skip(1);
+    let maps = expressions.filter_map(|rest| {
+        let mut parts = split(rest.split(']').next()?);
+        // What is made of a map's value.
+        parts.pop_if(|last| matches!(*last, "url_enc" | "url_enc()"));
+        Some((parts.pop()?, parts))
+    });
+    maps.collect()
 }
 
 /// The variable that an expression with a map is. None when it has no map; fails with the reason where there is no counterpart.
 pub(super) fn variable(expression: &str) -> Option<Result<String, String>> {
     let parts = split(expression);
     let (last, before) = parts.split_last()?;
-    last.strip_prefix("map").filter(|rest| rest.starts_with(['(', '_']))?;
+    last.strip_prefix("map")
+        .filter(|rest| rest.starts_with(['(', '_', '#']))?;
     let map = match map(last, before) {
         Ok(map) => map,
         Err(reason) => return Some(Err(reason)),
@@ -34,15 +78,9 @@ pub(super) fn variable(expression: &str) -> Option<Result<String, String>> {
 
 /// The maps of a word of a line, as nodes.
 pub(super) fn nodes(word: &str) -> Vec<Node> {
-    let expressions = word.split("%[").skip(1);
-    let maps = expressions.filter_map(|rest| {
-        let mut parts = split(rest.split(']').next()?);
-        // What is made of a map's value.
-        parts.pop_if(|last| matches!(*last, "url_enc" | "url_enc()"));
-        let (last, before) = parts.split_last()?;
-        map(last, before).ok()
-    });
-    maps.map(|map| map.node()).collect()
+    let maps = converters(word).into_iter();
+    maps.filter_map(|(converter, before)| Some(map(converter, &before).ok()?.node()))
+        .collect()
 }
 
 impl Map<'_> {
@@ -58,6 +96,9 @@ impl Map<'_> {
         }
         if self.ignores_case {
             name.push_str("-i");
+        }
+        if let Some(number) = self.number {
+            name = format!("{name}-{number}");
         }
         name.replace(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c)), "_")
     }
@@ -84,6 +125,10 @@ fn map<'a>(converter: &'a str, before: &[&str]) -> Result<Map<'a>, String> {
         .strip_suffix(')')
         .and_then(|text| text.split_once('('))
         .ok_or_else(none)?;
+    let (name, number) = match name.split_once('#') {
+        Some((name, number)) => (name, number.parse().ok()),
+        None => (name, None),
+    };
     let kind = match name.strip_suffix("_str").unwrap_or(name) {
         "map" => "exact",
         "map_beg" => "prefix",
@@ -113,6 +158,7 @@ fn map<'a>(converter: &'a str, before: &[&str]) -> Result<Map<'a>, String> {
         kind,
         default,
         ignores_case: ignores_case && has_case,
+        number,
     })
 }
 

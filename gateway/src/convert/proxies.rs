@@ -14,7 +14,7 @@ use super::{
 
 /// Converts all sections.
 pub(super) fn convert(conversion: &mut Conversion, sections: &[Section]) {
-    let sections = &defaults::settle(sections);
+    let sections = &maps::told_apart(&defaults::settle(sections));
     timeouts::note_missing(conversion, sections);
     add_maps(conversion, sections);
     conversion.tables = tables::Tables::of(sections);

@@ -321,3 +321,29 @@ backend app
         found(&converted, 5, "cannot be seen here");
     }
 }
+
+#[test]
+fn maps_whose_files_have_one_name_are_told_apart() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    http-request set-header X-A %[path,map(a/hosts.map)]
+    http-request set-header X-B %[path,map(b/hosts.map,none)]
+    http-request set-header X-C %[path,map(c/hosts.map)],%[path,map(a/hosts.map)],%[path,map(c/hosts.map),url_enc]
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    for part in [
+        "map \"hosts\" file=\"a/hosts.map\"\n",
+        "map \"hosts-none\" file=\"b/hosts.map\" default=\"none\"\n",
+        "map \"hosts-2\" file=\"c/hosts.map\"\n",
+        "\"X-A\" \"%{path|map:hosts}\"",
+        "\"X-C\" \"%{path|map:hosts-2},%{path|map:hosts},%{path|map:hosts-2|url-encode}\"",
+    ] {
+        assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
+    }
+}
