@@ -71,7 +71,7 @@ fn attach_as(
             slow: Duration::from_micros(250),
             heavy: Heavy::DEFAULT,
         },
-        maps: Arc::default(),
+        maps: Some(Arc::default()),
         label: "bench".into(),
         namespace: "bench".to_owned(),
         counted: Arc::default(),

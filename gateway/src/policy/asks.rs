@@ -284,7 +284,7 @@ mod tests {
     ) -> Arc<Attachment> {
         let component = host.compile(what.name, what.wasm, what.grants).unwrap();
         let spec = AttachmentSpec {
-            maps: Arc::default(),
+            maps: Some(Arc::default()),
             counted,
             label: what.name.into(),
             namespace: what.name.to_owned(),

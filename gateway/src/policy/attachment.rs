@@ -128,7 +128,8 @@ impl Attachment {
             message,
         })?;
         let tenant = identity.tenant.as_ref();
-        let needs = Needs::parse(&description.needs, &configured, &spec.maps, tenant).map_err(|(need, why)| {
+        let maps = spec.maps.as_deref();
+        let needs = Needs::parse(&description.needs, &configured, maps, tenant).map_err(|(need, why)| {
             PolicyError::UnknownNeed {
                 label: label.clone(),
                 need: one_line(&need),

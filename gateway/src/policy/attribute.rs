@@ -78,6 +78,9 @@ impl Attribute {
     pub(crate) fn parse_with(name: &str, phase: NeedPhase, maps: &Maps) -> Result<Self, &'static str> {
         if let Some(of) = name.strip_prefix(URL_ENCODE) {
             let inner = Self::parse_mapped(of, phase, maps)?;
+            if phase == NeedPhase::Connection {
+                return Err(NOT_OF_CONNECTION);
+            }
             return Ok(Self::UrlEncoded(Kind::of(of), Box::new(inner)));
         }
         Self::parse_mapped(name, phase, maps)
@@ -88,6 +91,10 @@ impl Attribute {
             return Self::parse(name, phase);
         };
         let map = maps.get(map).ok_or(UNKNOWN)?;
+        // Nothing is made of what is known of connections.
+        if phase == NeedPhase::Connection {
+            return Err(NOT_OF_CONNECTION);
+        }
         Ok(Self::Mapped(Arc::clone(map), Box::new(Self::parse(of, phase)?)))
     }
 
@@ -118,7 +125,7 @@ impl Attribute {
             (Self::Status | Self::Server | Self::ResponseHeader(_), _) => Err("is there in the response phase only"),
             (_, NeedPhase::Request | NeedPhase::Response) => Ok(attribute),
             (_, NeedPhase::Connection) if attribute.is_of_connection() => Ok(attribute),
-            (_, NeedPhase::Connection) => Err("is not known of a connection"),
+            (_, NeedPhase::Connection) => Err(NOT_OF_CONNECTION),
         }
     }
 
@@ -243,6 +250,7 @@ fn field_name(name: &str) -> Result<HeaderName, &'static str> {
 /// What stands before an attribute that is wanted percent-encoded.
 pub(super) const URL_ENCODE: &str = "url-encode:";
 
+const NOT_OF_CONNECTION: &str = "is not known of a connection";
 const UNKNOWN: &str = "the gateway does not know";
 const NO_TAG: &str = "is not named as a tag may be";
 const NO_ZONE: &str = "names no time zone of the IANA's database";
@@ -268,5 +276,13 @@ mod tests {
         ] {
             assert!(Attribute::parse(name, phase).is_err(), "{name} {phase:?}");
         }
+    }
+
+    #[test]
+    fn what_is_percent_encoded_is_of_the_gateways_own_and_of_requests() {
+        let (name, maps) = ("url-encode:client-ip", Maps::default());
+        assert!(Attribute::parse_with(name, NeedPhase::Request, &maps).is_ok());
+        assert!(Attribute::parse_with(name, NeedPhase::Connection, &maps).is_err());
+        assert!(Attribute::parse(name, NeedPhase::Request).is_err());
     }
 }

@@ -21,11 +21,12 @@ pub(crate) struct Needs {
 }
 
 impl Needs {
-    /// Parses the needs of `describe` and `configure`, in that order. An error is a need and what is wrong with it.
+    /// Parses the needs of `describe` and `configure`, in that order; those of the gateway's own components with its maps. An error is a need
+    /// and what is wrong with it.
     pub(super) fn parse(
         described: &lifecycle::Needs,
         configured: &lifecycle::Needs,
-        maps: &Maps,
+        maps: Option<&Maps>,
         tenant: Option<&Arc<str>>,
     ) -> Result<Self, (String, &'static str)> {
         let parse = |phase, first: &[String], second: &[String]| {
@@ -41,7 +42,10 @@ impl Needs {
                     if name.len() > MAX_NEED {
                         return Err((short_name(name), "is longer than an attribute's name may be"));
                     }
-                    let attribute = Attribute::parse_with(name, phase, maps);
+                    let attribute = match maps {
+                        Some(maps) => Attribute::parse_with(name, phase, maps),
+                        None => Attribute::parse(name, phase),
+                    };
                     let attribute = attribute.and_then(|attribute| attribute.asked_by(tenant));
                     attribute.map_err(|why| (name.clone(), why))
                 })

@@ -24,8 +24,8 @@ pub struct AttachmentSpec {
     pub counted: Arc<[CountedLimit]>,
     /// The configuration, a JSON text.
     pub config: String,
-    /// The maps that its needs may name: none but for the gateway's own components.
-    pub maps: Arc<Maps>,
+    /// The maps that its needs may name beside what the contract has; none but for the gateway's own components.
+    pub maps: Option<Arc<Maps>>,
     /// What a call may use.
     pub limits: PluginLimits,
     /// The backends that it may use, and how much of a body it may see at once.

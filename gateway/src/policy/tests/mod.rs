@@ -86,7 +86,7 @@ fn host_of(instances: u32) -> Arc<Host> {
 
 fn spec(label: &str) -> AttachmentSpec {
     AttachmentSpec {
-        maps: Arc::default(),
+        maps: None,
         counted: Arc::default(),
         label: label.into(),
         namespace: label.to_owned(),

@@ -37,7 +37,7 @@ impl Builder<'_> {
             // The model's types are texts, numbers, lists and enums: nothing of that can fail to be written.
             let config = serde_json::to_string(config).unwrap_or_default();
             let mut spec = AttachmentSpec {
-                maps: Arc::clone(&self.maps),
+                maps: Some(Arc::clone(&self.maps)),
                 label: format!("{} {}", own.name, frontend.name).into(),
                 namespace: format!("{}/{namespace}", own.name),
                 counted,

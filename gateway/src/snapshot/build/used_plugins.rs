@@ -221,7 +221,7 @@ pub(super) struct UseOfPlugin {
 impl UseOfPlugin {
     pub(super) fn of(self, plugin: &config::Plugin) -> AttachmentSpec {
         AttachmentSpec {
-            maps: Arc::default(),
+            maps: None,
             label: plugin.name.clone(),
             namespace: format!("plugin/{}", plugin.name),
             counted: Arc::default(),
