@@ -168,7 +168,12 @@ fn asked<'a>(section: &'a Section, term: Term<'a>) -> Result<Vec<&'a [String]>, 
         } => {
             let lines = section.lines.iter();
             let acls = lines.filter(|line| line.keyword() == "acl" && line.word(1) == Some(name));
-            Ok(acls.map(|acl| acl.rest(2)).collect())
+            let criteria: Vec<_> = acls.map(|acl| acl.rest(2)).collect();
+            // HAProxy has some of its own, which are about something else.
+            match criteria.is_empty() {
+                true => Err(format!("who is believed are networks: {SAID}")),
+                false => Ok(criteria),
+            }
         }
         _ => Err(format!("who is believed are networks: {SAID}")),
     }

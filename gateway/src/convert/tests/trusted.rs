@@ -64,6 +64,10 @@ fn nobody_is_trusted_whom_the_condition_does_not_name() {
             "who is believed are networks",
         ),
         (
+            "hdr(x-forwarded-for) if { src 10.0.0.0/8 } METH_POST",
+            "who is believed are networks",
+        ),
+        (
             "hdr(x-forwarded-for) if { src 10.0.0.0/8 } { src 10.1.0.0/16 }",
             "who is believed is said once",
         ),
