@@ -98,9 +98,19 @@ impl Node {
         };
         self.parts.push(Part {
             text: key.map_or_else(|| value.clone(), |key| format!("{key}={value}")),
-            // A rule without its condition would be another rule.
-            is_optional: key.is_some_and(|key| !matches!(key, "if" | "unless" | "from")),
+            is_optional: key.is_some_and(|key| !self.depends_on(key)),
         });
+    }
+
+    /// Whether it would say something else without this property: a rule without its condition is another rule, and a question without what
+    /// is looked for holds of more.
+    fn depends_on(&self, key: &str) -> bool {
+        match key {
+            "if" | "unless" | "if-status" | "from" => true,
+            "value" | "prefix" | "suffix" | "contains" | "regex" | "to" | "match" | "file" => true,
+            "min" | "max" => !self.is_a("capture"),
+            _ => false,
+        }
     }
 
     /// Whether it is this, with nothing beside it.

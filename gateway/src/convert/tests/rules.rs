@@ -620,3 +620,27 @@ backend app
     found(&converted, 4, "not needed");
     assert_eq!(converted.findings.len(), 1, "{:?}", converted.findings);
 }
+
+#[test]
+fn what_cannot_be_looked_for_makes_no_rule_of_everything() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    acl bots fhdr(user-agent) -m reg (?!curl)
+    http-request deny if bots
+    http-request redirect location %[path,regsub(^/a(?!b)$,/b)]
+    http-response set-header X-A 1 if { status 500:400 }
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    for rule in ["    deny", "    redirect", "        header", "        set-header"] {
+        assert!(!converted.text.contains(rule), "{rule} in\n{}", converted.text);
+    }
+    found(&converted, 4, "regular expression");
+    found(&converted, 5, "nobody is refused by it");
+    found(&converted, 6, "regular expression");
+}
