@@ -248,7 +248,7 @@ async fn redirects_lead_where_they_say() {
             r#"redirect location="/login?from=%{uri}""#,
             get("/a?b=c%20d"),
             302,
-            "/login?from=/a?b=c%20d",
+            "/login?from=%2Fa%3Fb%3Dc%2520d",
         ),
         (r#"redirect location="/login" keep-query"#, get("/a?b"), 302, "/login?b"),
         // A query stands before the fragment, behind which a browser would keep it to itself.

@@ -451,7 +451,7 @@ async fn connections_are_counted_in_haproxys_columns() {
         frontend "queue" { bind "127.0.0.1:0"; timeout client="20s"; default-backend "queue" }
         backend "silent-client" { server "s" "@greeting" }
         backend "silent-server" { timeout server="300ms"; server "s" "@silent" }
-        backend "elsewhere" { balance "first"; retries 2 redispatch="each"; server "dead" "@dead"; server "s" "@greeting" }
+        backend "elsewhere" { balance "first"; retries 2 redispatch="each"; server "dead" "@dead" max-connections=9; server "s" "@greeting" }
         backend "queue" { server "s" "@silent" max-connections=1 }
         "#,
     )

@@ -633,7 +633,7 @@ async fn what_a_tenants_plugin_makes_of_answers_takes_no_server_from_others() {
             backend "app" {
                 balance "first"
                 outlier-ejection consecutive-errors=3 base-time="1m"
-                server "a" "@app"
+                server "a" "@app" max-connections=9
                 server "b" "@spare"
             }
         "#,
