@@ -262,7 +262,7 @@ async fn redirects_lead_where_they_say() {
             r##"redirect location="/app?c=%{path}#top?" keep-query"##,
             get("/a?b"),
             302,
-            "/app?c=/a&b#top?",
+            "/app?c=%2Fa&b#top?",
         ),
         (
             r#"redirect location="/to/%{query-param:next}""#,
