@@ -28,7 +28,7 @@ fn has_underscore(name: &[u8]) -> bool {
         let zero_where_one_is = u64::from_ne_bytes(*word) ^ UNDERSCORES;
         zero_where_one_is.wrapping_sub(LOW) & !zero_where_one_is & HIGH != 0
     };
-    words.iter().any(has_one) || rest.iter().any(|byte| *byte == b'_')
+    words.iter().any(has_one) || rest.contains(&b'_')
 }
 
 /// Removes what servers may take for the field of this name, which itself stays.

@@ -17,7 +17,13 @@ use crate::config::reader::{At, Context, Node, Value};
 /// between two owners at random, since every worker shares its port. On an interface each it is two.
 #[derive(Default)]
 pub(super) struct Binds {
-    taken: HashMap<Address, Vec<(Option<Arc<str>>, SourceSpan)>>,
+    taken: HashMap<Address, Vec<Taken>>,
+}
+
+/// That an address is taken: on which interface, where it is on one alone, and where that is said.
+struct Taken {
+    interface: Option<Arc<str>>,
+    at: SourceSpan,
 }
 
 impl Binds {
@@ -46,11 +52,11 @@ impl Binds {
             // Whoever names none has them all.
             _ => true,
         };
-        if let Some((_, first)) = taken.iter().find(|(other, _)| is_same(other.as_ref())) {
+        if let Some(first) = taken.iter().find(|other| is_same(other.interface.as_ref())) {
             let error = ConfigError::new(Code::Duplicate, format!("{address} is listened on twice"));
             let error = error
                 .label(value.span(), "again here")
-                .label(*first, "already taken here");
+                .label(first.at, "already taken here");
             let help = match address {
                 Address::Ip(_) => "give one of them another port",
                 Address::Unix(_) => "give one of them another path",
@@ -58,7 +64,10 @@ impl Binds {
             value.context().report(error.help(help));
             return None;
         }
-        taken.push((interface.cloned(), value.span()));
+        taken.push(Taken {
+            interface: interface.cloned(),
+            at: value.span(),
+        });
         Some(address)
     }
 }
