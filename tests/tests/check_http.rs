@@ -178,7 +178,7 @@ async fn a_server_whose_check_asks_for_no_new_work_keeps_who_belongs_to_it() {
     let answers = async || {
         let mut answers = String::new();
         for _ in 0..4 {
-            answers += &gateway.ask("web", get("/")).await.text();
+            answers += gateway.ask("web", get("/")).await.text();
         }
         answers
     };
