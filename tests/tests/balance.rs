@@ -413,6 +413,18 @@ async fn a_server_that_comes_back_starts_slowly() {
     assert!((1..=4).contains(&share), "{share} of 42");
 }
 
+/// So many clients of a frontend "raw", each of which a server has echoed something.
+async fn echoed(gateway: &Gateway, count: usize) -> Vec<Client> {
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let mut client = gateway.connect("raw").await;
+        client.send("x").await;
+        assert_eq!(client.exactly(1).await, b"x");
+        clients.push(client);
+    }
+    clients
+}
+
 #[tokio::test]
 async fn a_server_that_comes_back_has_less_under_way_at_once_at_first() {
     let mut a = Server::echo().await;
@@ -432,23 +444,14 @@ async fn a_server_that_comes_back_has_less_under_way_at_once_at_first() {
     .with("@a", a.address())
     .start()
     .await;
-    let mut clients = Vec::new();
-    for _ in 0..2 {
-        let mut client = gateway.connect("raw").await;
-        client.send("x").await;
-        assert_eq!(client.exactly(1).await, b"x");
-        clients.push(client);
-    }
-    clients.clear();
+    drop(echoed(&gateway, 2).await);
     a.stop().await;
     gateway.metric_is("gateway_server_up", &[("server", "a")], 0.0).await;
     a.resume().await;
     gateway.metric_is("gateway_server_up", &[("server", "a")], 1.0).await;
 
     // 5 in a hundred of 20.
-    let mut first = gateway.connect("raw").await;
-    first.send("x").await;
-    assert_eq!(first.exactly(1).await, b"x");
+    let first = echoed(&gateway, 1).await;
     let mut second = gateway.connect("raw").await;
     second.send("y").await;
     gateway
@@ -488,13 +491,7 @@ async fn the_sessions_of_a_server_that_goes_down_end_when_told_so() {
     .with("@web", web.address())
     .start()
     .await;
-    let mut clients = Vec::new();
-    for _ in 0..4 {
-        let mut client = gateway.connect("raw").await;
-        client.send("x").await;
-        assert_eq!(client.exactly(1).await, b"x");
-        clients.push(client);
-    }
+    let _clients = echoed(&gateway, 4).await;
     for server in ["ends", "stays"] {
         gateway
             .metric_is("gateway_server_in_flight", &[("server", server)], 2.0)
